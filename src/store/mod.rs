@@ -1,0 +1,116 @@
+//! Stores: opaque bytes under a key until a deadline. To add an engine: one file here, one line in [`open`], and one
+//! test that names it to the conformance suite in `tests/stores`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+
+/// Where sessions are kept. What an engine promises:
+///
+/// * `save` names what it expects and replaces in one atomic step; nobody else's write is overwritten unseen.
+/// * A deleted record stays deleted: nothing but `save` with [`Expected::Absent`] creates.
+/// * From its deadline on a record is absent, to the millisecond of the clock the store was opened with, whatever the
+///   server's own expiry does.
+/// * `touch` keeps the version: moving a deadline never makes a neighbour's `save` conflict.
+/// * An unknown outcome (a time-out after sending) is an error and is never silently retried.
+/// * A record that the engine cannot read is absent, and is logged without its content.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError>;
+
+    /// Stores `value` if the record is what `expected` says. [`Expected::Absent`] holds for an expired record too.
+    async fn save(
+        &self,
+        key: &Key,
+        expected: Expected,
+        value: Bytes,
+        expires_at: Timestamp,
+    ) -> Result<Saved, StoreError>;
+
+    /// Moves the deadline forward while the version is still `expected`; true if the version was still that one, also
+    /// when the deadline already lay later and was left alone.
+    async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Deleting what is absent is no error.
+    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// Removes expired records where the engine does not do so by itself; how many went (Django's `clear_expired`).
+    async fn sweep(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    /// The same store for one worker: with a connection of its own, inside that worker's runtime.
+    async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError>;
+}
+
+/// The name of a record. In our own format the SHA-256 of the session id in hexadecimal, so that a stolen store opens
+/// no session; never the cookie's value.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        Self(key.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Keys stay out of logs.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Key(…)")
+    }
+}
+
+/// What a store holds under a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    pub value: Bytes,
+    pub version: Version,
+    pub expires_at: Timestamp,
+}
+
+/// Which write a record comes from; opaque outside the engine that gave it, and never given twice for one key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Version(pub u64);
+
+/// What `save` must find to store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expected {
+    Absent,
+    Version(Version),
+}
+
+/// How a `save` ended. A conflict is an outcome, not an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Saved {
+    Conflict,
+    Stored(Version),
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a store gave no answer. Whatever the variant, a route's `on_store_error` decides what the visitor gets.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store answered that it cannot, or broke off: whether it acted is unknown.
+    #[error("the store failed")]
+    Failed(#[source] Cause),
+    /// Not asked, because it failed just before and the circuit breaker is open; nothing happened.
+    #[error("the store is not asked while it is failing")]
+    Open,
+    /// No answer within `store.timeout`; whether it acted is unknown.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// It could not be reached; nothing happened.
+    #[error("the store cannot be reached")]
+    Unreachable(#[source] Cause),
+}
