@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod problem;
+pub mod routes;
 pub mod secret;
 pub mod store;
 pub mod units;
+pub mod upstream;
