@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod problem;
 pub mod secret;
+pub mod session;
 pub mod store;
 pub mod units;
