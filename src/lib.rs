@@ -5,6 +5,7 @@ pub mod clock;
 pub mod problem;
 pub mod routes;
 pub mod secret;
+pub mod session;
 pub mod store;
 pub mod units;
 pub mod upstream;

@@ -1,14 +1,19 @@
 //! What a session is and how it changes. Nothing in here waits, asks the time or touches a store.
 
-pub mod cookie;
 pub mod codec;
 pub mod commands;
+pub mod cookie;
 pub mod data;
 pub mod expiry;
+mod form;
 pub mod id;
 pub mod inject;
 pub mod json;
+pub mod limits;
+pub mod names;
+mod object;
 pub mod patch;
+pub mod settings;
 
 use crate::clock::Timestamp;
 use crate::store::Key;
