@@ -6,4 +6,5 @@ pub mod metrics;
 pub mod problem;
 pub mod secret;
 pub mod store;
+pub mod telemetry;
 pub mod units;
