@@ -1,7 +1,9 @@
 //! Cloakroom: a reverse proxy that gives server-side sessions to backends that have none.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
+pub mod config;
 pub mod metrics;
 pub mod problem;
 pub mod secret;
