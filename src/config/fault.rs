@@ -178,3 +178,8 @@ fn is_printable(key: &str, value: &str) -> bool {
     let secret = ["key", "password", "secret", "url"].iter().any(|word| name.contains(word)) || value.contains('@');
     !secret && value.len() <= 60 && !value.contains(char::is_control)
 }
+
+#[cfg(test)]
+pub(super) fn not_built_keys() -> impl Iterator<Item = &'static str> {
+    NOT_BUILT.iter().filter(|(_, values)| values.is_empty()).map(|(key, _)| *key)
+}
