@@ -1,11 +1,15 @@
 //! Cloakroom: a reverse proxy that gives server-side sessions to backends that have none.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
+pub mod config;
+pub mod metrics;
 pub mod problem;
 pub mod routes;
 pub mod secret;
 pub mod session;
 pub mod store;
+pub mod telemetry;
 pub mod units;
 pub mod upstream;

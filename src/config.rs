@@ -1,0 +1,177 @@
+//! The configuration: the settings of all parts together, and what no part can check alone. A new setting is a field of
+//! its part and a line in `config.example.toml`; a new part is a field of [`Written`] and of [`Config`] and, if it has
+//! something to check, a line in [`Written::check`].
+
+mod fault;
+mod place;
+mod stand_in;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::admin::AdminSettings;
+use crate::problem::Problem;
+use crate::telemetry::LogSettings;
+
+pub use self::fault::{ConfigError, Fault};
+use self::fault::{Origin, Source, suggest};
+pub use self::stand_in::{
+    CookieSettings, HeaderSettings, RouteSettings, ServerSettings, SessionSettings, StoreSettings, UpstreamSettings,
+};
+
+/// Settings that were read and checked. Reading a file or a command line is the only way to one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    pub server: ServerSettings,
+    pub upstreams: BTreeMap<String, UpstreamSettings>,
+    /// At least one; without `[[routes]]`, everything goes to the only upstream.
+    pub routes: Vec<RouteSettings>,
+    pub session: SessionSettings,
+    pub cookie: CookieSettings,
+    pub headers: HeaderSettings,
+    pub store: StoreSettings,
+    /// Absent: no admin listener.
+    pub admin: Option<AdminSettings>,
+    pub log: LogSettings,
+}
+
+impl Config {
+    /// Reads a file. Paths in it are relative to the working directory, not to the file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads a text that messages call `name`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::read(Source { origin: Origin::File(name), text })
+    }
+
+    /// Without a file: everything goes to one backend, and every other setting has its default.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn for_upstream(upstream: &str, listen: Option<&str>) -> Result<Self, ConfigError> {
+        let mut text = format!("upstreams.app.servers = [{}]\n", toml::Value::from(upstream));
+        if let Some(listen) = listen {
+            text.push_str(&format!("server.listen = [{}]\n", toml::Value::from(listen)));
+        }
+        Self::read(Source { origin: Origin::CommandLine(&["--upstream", "--listen"]), text: &text })
+    }
+
+    fn read(source: Source<'_>) -> Result<Self, ConfigError> {
+        let written: Written = toml::from_str(source.text).map_err(|error| source.unreadable(&error))?;
+        written.check().map_err(|problems| source.faults(problems))
+    }
+}
+
+/// The settings as they stand in the file.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    server: ServerSettings,
+    upstreams: BTreeMap<String, UpstreamSettings>,
+    routes: Vec<RouteSettings>,
+    session: SessionSettings,
+    cookie: CookieSettings,
+    headers: HeaderSettings,
+    store: StoreSettings,
+    admin: Option<AdminSettings>,
+    log: LogSettings,
+}
+
+impl Written {
+    fn check(mut self) -> Result<Config, Vec<Problem>> {
+        if let (true, [only]) = (self.routes.is_empty(), self.upstreams.keys().collect::<Vec<_>>().as_slice()) {
+            self.routes.push(RouteSettings::to(only));
+        }
+        let parts = [
+            self.server.check(),
+            stand_in::check_routes(&self.routes),
+            self.session.check(),
+            self.cookie.check(),
+            self.headers.check(),
+            self.store.check(),
+        ];
+        let upstreams = self.upstreams.iter().map(|(name, upstream)| upstream.check(name));
+        let mut problems: Vec<_> = parts.into_iter().chain(upstreams).filter_map(Result::err).collect();
+        problems.extend(self.check_ways());
+        problems.extend(self.check_admin());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Config {
+            server: self.server,
+            upstreams: self.upstreams,
+            routes: self.routes,
+            session: self.session,
+            cookie: self.cookie,
+            headers: self.headers,
+            store: self.store,
+            admin: self.admin,
+            log: self.log,
+        })
+    }
+
+    /// Every route leads to an upstream, and to every upstream leads a route.
+    fn check_ways(&self) -> Vec<Problem> {
+        if self.upstreams.is_empty() {
+            let message = "there must be one: write [upstreams.app] and servers = [\"http://127.0.0.1:9000\"]";
+            return vec![Problem::new("upstreams", "nothing", message)];
+        }
+        let names: Vec<&str> = self.upstreams.keys().map(String::as_str).collect();
+        if self.routes.is_empty() {
+            let message = "with several upstreams it must be said which one answers: \
+                           write [[routes]] with path = \"/\" and upstream = \"NAME\"";
+            return vec![Problem::new("routes", "nothing", message)];
+        }
+        let mut problems = Vec::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            if !self.upstreams.contains_key(&route.upstream) {
+                let message = format!("there is no such upstream; {}", suggest(&route.upstream, &names));
+                let key = format!("routes[{index}].upstream");
+                problems.push(Problem::new(key, format!("{:?}", route.upstream), message));
+            }
+        }
+        // With a misspelt route there is already a better message than "unused".
+        if problems.is_empty() {
+            for name in names {
+                if !self.routes.iter().any(|route| route.upstream == name) {
+                    let message = "no route leads to it; add one or take it away";
+                    problems.push(Problem::new(format!("upstreams.{name}"), "unused", message));
+                }
+            }
+        }
+        problems
+    }
+
+    /// The admin listener has an address of its own.
+    fn check_admin(&self) -> Option<Problem> {
+        let admin = self.admin.as_ref()?.listen;
+        let public = self.server.listen.iter().find(|public| share(**public, admin))?;
+        let message = format!("server.listen has {public} already; choose another port");
+        Some(Problem::new("admin.listen", format!("\"{admin}\""), message))
+    }
+}
+
+/// Whether two listeners would answer on the same address.
+fn share(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+#[cfg(test)]
+mod example;
+#[cfg(test)]
+mod tests;

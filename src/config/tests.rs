@@ -1,0 +1,208 @@
+use super::*;
+
+const UPSTREAM: &str = "[upstreams.app]\nservers = ['http://127.0.0.1:9000']\n";
+
+fn faults(text: &str) -> String {
+    Config::parse(text, "cloakroom.toml").unwrap_err().to_string()
+}
+
+/// The message for `text` after a working upstream.
+fn fault(text: &str) -> String {
+    let faults = faults(&format!("{UPSTREAM}{text}"));
+    assert!(!faults.contains('\n'), "more than one fault:\n{faults}");
+    faults
+}
+
+#[test]
+fn one_upstream_is_enough() {
+    let config = Config::parse(UPSTREAM, "cloakroom.toml").unwrap();
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!((config.routes[0].path.as_str(), config.routes[0].upstream.as_str()), ("/", "app"));
+    assert!(config.admin.is_none());
+}
+
+#[test]
+fn impossible_settings_are_named_with_their_place() {
+    for (text, message) in [
+        (
+            "\n[cookie]\nsame_site = \"None\"",
+            "cloakroom.toml:5:13: cookie.same_site = \"None\": needs cookie.secure = true",
+        ),
+        (
+            "[[routes]]\nupstream = 'app'\n[[routes]]\npath = 'shop'\nupstream = 'app'",
+            "cloakroom.toml:6:8: routes[1].path = \"shop\": must start with /",
+        ),
+        (
+            "[[routes]]\nupstream = 'ap'",
+            "cloakroom.toml:4:12: routes[0].upstream = \"ap\": there is no such upstream; did you mean app?",
+        ),
+        (
+            "[[routes]]\nupstream = 'legacy'",
+            "cloakroom.toml:4:12: routes[0].upstream = \"legacy\": there is no such upstream; expected one of app",
+        ),
+        (
+            "[admin]\nlisten = '127.0.0.1:8080'",
+            "cloakroom.toml:4:10: admin.listen = \"127.0.0.1:8080\": server.listen has 127.0.0.1:8080 already; \
+             choose another port",
+        ),
+        (
+            "[headers]\nid = true",
+            "cloakroom.toml:4:6: headers.id = true: needs headers.id_key, the same on every proxy",
+        ),
+    ] {
+        assert_eq!(fault(text), message);
+    }
+}
+
+#[test]
+fn every_part_reports_in_the_order_of_the_file() {
+    let text = format!("{UPSTREAM}[session]\nmax_age = 0\n[cookie]\nsame_site = 'None'\n[server]\nlisten = []");
+    let faults = faults(&text);
+    let places: Vec<&str> = faults.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(places, ["cloakroom.toml:4:11:", "cloakroom.toml:6:13:", "cloakroom.toml:8:10:"], "{faults}");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
+    for (text, message) in [
+        (
+            "[cookie]\nsamesite = 'Lax'",
+            "cloakroom.toml:4:1: cookie.samesite: there is no such key; did you mean same_site?",
+        ),
+        ("[kookie]", "cloakroom.toml:3:2: kookie: there is no such key; did you mean cookie?"),
+        (
+            "[[routes]]\nupstream = 'app'\ntarget = 1",
+            "cloakroom.toml:5:1: routes[0].target: there is no such key; expected one of host, path, upstream, \
+             save_on_5xx",
+        ),
+        (
+            "cookie = { nmae = 'x' }",
+            "cloakroom.toml:3:1: upstreams.app.cookie: there is no such key; expected one of servers",
+        ),
+    ] {
+        assert_eq!(fault(text), message);
+    }
+    assert_eq!(
+        faults("cookie = { nmae = 'x' }"),
+        "cloakroom.toml:1:12: cookie.nmae: there is no such key; did you mean name?"
+    );
+    assert_eq!(
+        faults("cookie.nmae = 'x'"),
+        "cloakroom.toml:1:8: cookie.nmae: there is no such key; did you mean name?"
+    );
+}
+
+#[test]
+fn what_this_version_has_not_is_said_so() {
+    for (text, message) in [
+        ("[store.near_cache]\nenabled = true", "cloakroom.toml:3:8: store.near_cache: is not part of this version"),
+        ("[store]\nnear_cache.enabled = true", "cloakroom.toml:4:1: store.near_cache: is not part of this version"),
+        (
+            "[[routes]]\nupstream = 'app'\n[[routes]]\nupstream = 'app'\npass_cookie = true",
+            "cloakroom.toml:7:1: routes[1].pass_cookie: is not part of this version",
+        ),
+        (
+            "[store]\nengine = 'memcached'",
+            "cloakroom.toml:4:10: store.engine = \"memcached\": is not part of this version; \
+             expected one of db, memory, redis",
+        ),
+        ("[store]\nengine = 'reddis'", "cloakroom.toml:4:10: store.engine = \"reddis\": did you mean redis?"),
+        (
+            "[store]\nformat = 'django'",
+            "cloakroom.toml:4:10: store.format = \"django\": is not part of this version; expected one of native",
+        ),
+    ] {
+        assert_eq!(fault(text).replace('`', ""), message);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_its_place() {
+    for (text, message) in [
+        (
+            "[headers]\ndata = 'yes'",
+            "cloakroom.toml:4:8: headers.data = 'yes': invalid type: string \"yes\", expected a boolean",
+        ),
+        ("[[routes]]\npath = '/'", "cloakroom.toml:3:1: routes[0]: upstream is missing"),
+        ("[log]\nformat = 'jsn'", "cloakroom.toml:4:10: log.format = \"jsn\": did you mean json?"),
+    ] {
+        assert_eq!(fault(text), message);
+    }
+    let syntax = fault("[cookie]\nname = sessionid");
+    assert!(syntax.starts_with("cloakroom.toml:4:8: "), "{syntax}");
+    let duration = fault("[session]\nmax_age = '2 weeks'");
+    assert!(duration.starts_with("cloakroom.toml:4:11: session.max_age = '2 weeks': "), "{duration}");
+    assert!(duration.contains("14d"), "{duration}");
+    let twice = fault("[cookie]\nname = 'a'\nname = 'b'");
+    assert!(twice.starts_with("cloakroom.toml:5:1: "), "{twice}");
+}
+
+#[test]
+fn no_message_repeats_a_secret() {
+    for text in ["[store]\nurl = 7391", "[store]\nurl = ['redis://u:7391@host']", "[store]\nurl = { vault = '7391' }"] {
+        let message = fault(text);
+        assert!(message.starts_with("cloakroom.toml:4:"), "{message}");
+        assert!(!message.contains("7391"), "{message}");
+    }
+}
+
+#[test]
+fn routes_and_upstreams_belong_together() {
+    let message = faults("");
+    assert!(message.starts_with("cloakroom.toml:1:1: upstreams = nothing: "), "{message}");
+    let two = format!("{UPSTREAM}[upstreams.shop]\nservers = ['http://127.0.0.1:9001']\n");
+    let message = faults(&two);
+    assert!(message.starts_with("cloakroom.toml:1:1: routes = nothing: with several upstreams"), "{message}");
+    assert_eq!(
+        faults(&format!("{two}[[routes]]\nupstream = 'app'")),
+        "cloakroom.toml:3:1: upstreams.shop = unused: no route leads to it; add one or take it away"
+    );
+    let both = "[[routes]]\nupstream = 'app'\n[[routes]]\npath = '/shop'\nupstream = 'shop'";
+    assert_eq!(Config::parse(&format!("{two}{both}"), "x").unwrap().routes.len(), 2);
+}
+
+#[test]
+fn the_admin_listener_shares_no_address() {
+    for (public, admin, shared) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080", true),
+        ("0.0.0.0:8080", "127.0.0.1:8080", true),
+        ("127.0.0.1:8080", "[::]:8080", true),
+        ("127.0.0.1:8080", "127.0.0.2:8080", false),
+        ("127.0.0.1:8080", "127.0.0.1:8081", false),
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+    ] {
+        let text = format!("server.listen = ['{public}']\nadmin.listen = '{admin}'\n{UPSTREAM}");
+        assert_eq!(Config::parse(&text, "x").is_err(), shared, "{public} {admin}");
+    }
+}
+
+#[test]
+fn the_command_line_goes_through_the_same_checks() {
+    let config = Config::for_upstream("http://127.0.0.1:9000", Some("127.0.0.1:1234")).unwrap();
+    assert_eq!(config.upstreams["app"].servers, ["http://127.0.0.1:9000"]);
+    assert_eq!(config.server.listen, ["127.0.0.1:1234".parse().unwrap()]);
+    assert_eq!(
+        Config::for_upstream("http://h", None).unwrap().server.listen,
+        Config::parse(UPSTREAM, "x").unwrap().server.listen
+    );
+    for (upstream, listen, place) in [
+        ("ftp://h", None, "--upstream: \"ftp://h\": "),
+        ("http://h\"]\ncookie.name = \"x", None, "--upstream: "),
+        ("http://h", Some("8080"), "--listen: "),
+    ] {
+        let result = Config::for_upstream(upstream, listen);
+        if upstream.contains('\n') {
+            assert!(result.is_ok_and(|config| config.cookie.name == "sessionid"), "a quote does not end the value");
+            continue;
+        }
+        let message = result.unwrap_err().to_string();
+        assert!(message.starts_with(place), "{message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nonexistent/cloakroom.toml")).unwrap_err();
+    assert_eq!(error.to_string(), "the configuration /nonexistent/cloakroom.toml cannot be read");
+    assert!(std::error::Error::source(&error).is_some());
+}

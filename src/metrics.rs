@@ -1,0 +1,408 @@
+//! What Cloakroom counts and times, and its exposition as OpenMetrics text. To add a metric: a field, its registration in
+//! [`Metrics::new`], a method that moves it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Seconds; from a cached page to a report that takes its time.
+const REQUEST_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+/// Seconds; from a look into memory to well past the default `store.timeout`.
+const STORE_BUCKETS: [f64; 12] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
+
+/// Every metric of the process, shared by its workers. No label carries a value a client chose, so the number of series
+/// is bounded by the configuration.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Names of routes and upstreams seen so far, so that counting one again allocates nothing.
+    names: RwLock<HashSet<Arc<str>>>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabels, Histogram>,
+    received: Family<RouteLabels, Counter>,
+    sent: Family<RouteLabels, Counter>,
+    upstream_requests: Family<UpstreamOutcomeLabels, Counter>,
+    upstream_duration: Family<UpstreamLabels, Histogram>,
+    store_operations: Family<StoreOutcomeLabels, Counter>,
+    store_duration: Family<StoreLabels, Histogram>,
+    breaker_open: Gauge,
+    sessions: [Counter; SessionEvent::ALL.len()],
+    refused: Family<ReasonLabels, Counter>,
+    flushes_pending: Gauge,
+    connections: Counter,
+    connections_open: Gauge,
+}
+
+/// What became of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionEvent {
+    /// A visitor got a session.
+    Created,
+    /// A session moved to a new key.
+    Cycled,
+    /// A session was ended by the backend: `flush` or `delete`.
+    Forgotten,
+    /// An update found its session gone and was dropped.
+    Interrupted,
+    /// Changed data or a changed expiry was stored.
+    Saved,
+    /// Only the deadline moved.
+    Touched,
+    /// A record was there and could not be read.
+    Undecodable,
+    /// A well-formed id named no live session: expired, ended, or guessed.
+    Unknown,
+}
+
+impl SessionEvent {
+    const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Cycled,
+        Self::Forgotten,
+        Self::Interrupted,
+        Self::Saved,
+        Self::Touched,
+        Self::Undecodable,
+        Self::Unknown,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Cycled => "cycled",
+            Self::Forgotten => "forgotten",
+            Self::Interrupted => "interrupted",
+            Self::Saved => "saved",
+            Self::Touched => "touched",
+            Self::Undecodable => "undecodable",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Metrics {
+    /// The content type of what [`Metrics::render`] gives.
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    pub fn new() -> Self {
+        let events = Family::<EventLabels, Counter>::default();
+        let mut metrics = Self {
+            registry: Registry::with_prefix("cloakroom"),
+            names: RwLock::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            received: Family::default(),
+            sent: Family::default(),
+            upstream_requests: Family::default(),
+            upstream_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            store_operations: Family::default(),
+            store_duration: Family::new_with_constructor(|| Histogram::new(STORE_BUCKETS)),
+            breaker_open: Gauge::default(),
+            sessions: SessionEvent::ALL.map(|event| events.get_or_create_owned(&EventLabels { event: event.label() })),
+            refused: Family::default(),
+            flushes_pending: Gauge::default(),
+            connections: Counter::default(),
+            connections_open: Gauge::default(),
+        };
+        metrics.register_traffic();
+        metrics.register_sessions(events);
+        metrics
+    }
+
+    fn register_traffic(&mut self) {
+        let registry = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program that runs", build);
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "From the request's head to the end of the answer's body",
+            Unit::Seconds,
+            self.request_duration.clone(),
+        );
+        registry.register_with_unit(
+            "received",
+            "Bytes of request bodies from clients",
+            Unit::Bytes,
+            self.received.clone(),
+        );
+        registry.register_with_unit("sent", "Bytes of response bodies to clients", Unit::Bytes, self.sent.clone());
+        registry.register("connections", "Connections accepted from clients", self.connections.clone());
+        registry.register("connections_open", "Connections of clients that are open", self.connections_open.clone());
+        registry.register("refused", "Requests, or parts of them, that were refused", self.refused.clone());
+        registry.register("upstream_requests", "Requests sent to backends", self.upstream_requests.clone());
+        registry.register_with_unit(
+            "upstream_duration",
+            "From sending a request to a backend to the head of its answer",
+            Unit::Seconds,
+            self.upstream_duration.clone(),
+        );
+    }
+
+    fn register_sessions(&mut self, events: Family<EventLabels, Counter>) {
+        let registry = &mut self.registry;
+        registry.register("session_events", "What became of sessions", events);
+        registry.register("store_operations", "Questions to the session store", self.store_operations.clone());
+        registry.register_with_unit(
+            "store_duration",
+            "From a question to the session store to its answer",
+            Unit::Seconds,
+            self.store_duration.clone(),
+        );
+        registry.register("store_breaker_open", "1 while the store fails and is not asked", self.breaker_open.clone());
+        registry.register(
+            "flushes_pending",
+            "Deletions the store could not take and that are retried",
+            self.flushes_pending.clone(),
+        );
+    }
+
+    /// A request was answered; `received` and `sent` are bytes of bodies.
+    pub fn request(&self, route: &str, status: u16, duration: Duration, received: u64, sent: u64) {
+        let route = self.name(route);
+        self.requests.get_or_create(&RequestLabels { route: Arc::clone(&route), status }).inc();
+        let labels = RouteLabels { route };
+        self.request_duration.get_or_create(&labels).observe(duration.as_secs_f64());
+        self.received.get_or_create(&labels).inc_by(received);
+        self.sent.get_or_create(&labels).inc_by(sent);
+    }
+
+    /// A backend sent the head of its answer, or failed to, `duration` after it was asked.
+    pub fn upstream(&self, upstream: &str, outcome: &'static str, duration: Duration) {
+        let upstream = self.name(upstream);
+        let labels = UpstreamOutcomeLabels { upstream: Arc::clone(&upstream), outcome };
+        self.upstream_requests.get_or_create(&labels).inc();
+        self.upstream_duration.get_or_create(&UpstreamLabels { upstream }).observe(duration.as_secs_f64());
+    }
+
+    /// The store answered, or failed to, `duration` after it was asked.
+    pub fn store(&self, operation: &'static str, outcome: &'static str, duration: Duration) {
+        self.store_operations.get_or_create(&StoreOutcomeLabels { operation, outcome }).inc();
+        self.store_duration.get_or_create(&StoreLabels { operation }).observe(duration.as_secs_f64());
+    }
+
+    /// The store's circuit breaker opened or closed.
+    pub fn breaker_open(&self, open: bool) {
+        self.breaker_open.set(i64::from(open));
+    }
+
+    pub fn session(&self, event: SessionEvent) {
+        self.sessions[event as usize].inc();
+    }
+
+    /// A request, or something in it or its answer, was refused for `reason`.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// So many more deletions wait to be retried; negative when some are done.
+    pub fn flush_pending(&self, delta: i64) {
+        self.flushes_pending.inc_by(delta);
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+        self.connections_open.inc();
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// All of it as OpenMetrics text, of type [`Metrics::CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    fn name(&self, name: &str) -> Arc<str> {
+        // A set of names is whole after any panic, so a poisoned lock is no reason to stop counting.
+        if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(known);
+        }
+        let new = Arc::<str>::from(name);
+        self.names.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&new));
+        new
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    route: Arc<str>,
+    status: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RouteLabels {
+    route: Arc<str>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct UpstreamOutcomeLabels {
+    upstream: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct UpstreamLabels {
+    upstream: Arc<str>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StoreOutcomeLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StoreLabels {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct EventLabels {
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_lines(text: &str, expected: &[&str]) {
+        for line in expected {
+            assert!(text.lines().any(|found| found == *line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_beforehand_starts_at_zero() {
+        let text = Metrics::new().render();
+        for event in SessionEvent::ALL {
+            assert_lines(&text, &[&format!("cloakroom_session_events_total{{event=\"{}\"}} 0", event.label())]);
+        }
+        assert_lines(
+            &text,
+            &[
+                "cloakroom_connections_total 0",
+                "cloakroom_connections_open 0",
+                "cloakroom_flushes_pending 0",
+                "cloakroom_store_breaker_open 0",
+                concat!("cloakroom_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            ],
+        );
+        assert!(text.ends_with("# EOF\n"), "without its end a scrape counts as cut off");
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_status() {
+        let metrics = Metrics::new();
+        metrics.request("/shop", 200, Duration::from_millis(4), 10, 100);
+        metrics.request("/shop", 200, Duration::from_millis(40), 1, 1);
+        metrics.request("/shop", 503, Duration::from_secs(60), 0, 0);
+        metrics.request("/", 404, Duration::ZERO, 0, 9);
+        assert_lines(
+            &metrics.render(),
+            &[
+                "# TYPE cloakroom_requests counter",
+                "cloakroom_requests_total{route=\"/shop\",status=\"200\"} 2",
+                "cloakroom_requests_total{route=\"/shop\",status=\"503\"} 1",
+                "cloakroom_requests_total{route=\"/\",status=\"404\"} 1",
+                "# UNIT cloakroom_request_duration_seconds seconds",
+                "cloakroom_request_duration_seconds_bucket{le=\"0.005\",route=\"/shop\"} 1",
+                "cloakroom_request_duration_seconds_bucket{le=\"0.05\",route=\"/shop\"} 2",
+                "cloakroom_request_duration_seconds_bucket{le=\"+Inf\",route=\"/shop\"} 3",
+                "cloakroom_request_duration_seconds_count{route=\"/shop\"} 3",
+                "cloakroom_received_bytes_total{route=\"/shop\"} 11",
+                "cloakroom_sent_bytes_total{route=\"/shop\"} 101",
+                "cloakroom_sent_bytes_total{route=\"/\"} 9",
+            ],
+        );
+    }
+
+    #[test]
+    fn upstreams_and_store_are_counted_by_outcome_and_timed() {
+        let metrics = Metrics::new();
+        metrics.upstream("app", "ok", Duration::from_millis(20));
+        metrics.upstream("app", "timeout", Duration::from_secs(30));
+        metrics.store("load", "ok", Duration::from_micros(80));
+        metrics.store("save", "timeout", Duration::from_millis(250));
+        assert_lines(
+            &metrics.render(),
+            &[
+                "cloakroom_upstream_requests_total{upstream=\"app\",outcome=\"ok\"} 1",
+                "cloakroom_upstream_requests_total{upstream=\"app\",outcome=\"timeout\"} 1",
+                "cloakroom_upstream_duration_seconds_count{upstream=\"app\"} 2",
+                "cloakroom_store_operations_total{operation=\"load\",outcome=\"ok\"} 1",
+                "cloakroom_store_operations_total{operation=\"save\",outcome=\"timeout\"} 1",
+                "cloakroom_store_duration_seconds_bucket{le=\"0.0001\",operation=\"load\"} 1",
+                "cloakroom_store_duration_seconds_bucket{le=\"0.1\",operation=\"save\"} 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn each_event_moves_its_own_counter_only() {
+        let metrics = Metrics::new();
+        for (times, event) in SessionEvent::ALL.into_iter().enumerate() {
+            for _ in 0..=times {
+                metrics.session(event);
+            }
+        }
+        let text = metrics.render();
+        for (times, event) in SessionEvent::ALL.into_iter().enumerate() {
+            let line = format!("cloakroom_session_events_total{{event=\"{}\"}} {}", event.label(), times + 1);
+            assert_lines(&text, &[&line]);
+        }
+    }
+
+    #[test]
+    fn gauges_go_up_and_down() {
+        let metrics = Metrics::new();
+        metrics.connection_opened();
+        metrics.connection_opened();
+        metrics.connection_closed();
+        metrics.flush_pending(3);
+        metrics.flush_pending(-1);
+        metrics.breaker_open(true);
+        metrics.refused("overflow");
+        assert_lines(
+            &metrics.render(),
+            &[
+                "cloakroom_connections_total 2",
+                "cloakroom_connections_open 1",
+                "cloakroom_flushes_pending 2",
+                "cloakroom_store_breaker_open 1",
+                "cloakroom_refused_total{reason=\"overflow\"} 1",
+            ],
+        );
+        metrics.breaker_open(false);
+        assert_lines(&metrics.render(), &["cloakroom_store_breaker_open 0"]);
+    }
+
+    #[test]
+    fn a_name_from_the_configuration_cannot_forge_a_line() {
+        let metrics = Metrics::new();
+        metrics.request("a\"} 1\ncloakroom_forged 1\\", 200, Duration::ZERO, 0, 0);
+        assert!(!metrics.render().contains("\ncloakroom_forged"));
+    }
+}
