@@ -9,6 +9,7 @@ pub mod problem;
 pub mod routes;
 pub mod secret;
 pub mod session;
+pub mod sessions;
 pub mod store;
 pub mod telemetry;
 pub mod units;

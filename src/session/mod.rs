@@ -13,7 +13,9 @@ pub mod limits;
 pub mod names;
 mod object;
 pub mod patch;
+pub mod plan;
 pub mod settings;
+pub mod tag;
 
 use crate::clock::Timestamp;
 use crate::store::Key;

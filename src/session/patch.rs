@@ -90,6 +90,11 @@ impl SessionPatch {
         Ok(Applied { data: after, changed })
     }
 
+    /// Leaves the ending and nothing else, for an answer that changes no data.
+    pub fn drop_changes(&mut self) {
+        *self = Self { ending: self.ending, refusal: self.refusal, ..Self::default() };
+    }
+
     /// What is left of this when it is refused: the ending, for a logout is never lost.
     #[must_use]
     pub fn refuse(&self, refusal: Refusal) -> Self {

@@ -3,7 +3,7 @@
 use super::data::Data;
 use super::expiry::Expiry;
 use super::patch::{Ending, Refusal, SessionPatch};
-use super::settings::SessionSettings;
+use super::settings::SessionRules;
 use super::{Predecessor, Session};
 use crate::clock::Timestamp;
 
@@ -29,14 +29,14 @@ pub enum Plan {
 pub fn plan(
     current: Option<&Session>,
     patch: &SessionPatch,
-    settings: &SessionSettings,
+    rules: &SessionRules,
     now: Timestamp,
 ) -> (Plan, Option<Refusal>) {
     let before = current.map_or_else(Data::empty, |session| session.data.clone());
-    let (applied, refusal) = match (&patch.refusal, patch.apply(&before)) {
+    let (applied, refusal) = match (&patch.refusal, patch.apply(&before, &rules.limits)) {
         (None, Ok(applied)) => (Some(applied), None),
         (None, Err(refusal)) => (None, Some(refusal)),
-        (Some(refusal), _) => (None, Some(refusal.clone())),
+        (Some(refusal), _) => (None, Some(*refusal)),
     };
     let accepted = applied.is_some();
     let changed = applied.as_ref().is_some_and(|applied| applied.changed);
@@ -50,19 +50,19 @@ pub fn plan(
 
     if let Some(Ending::Delete | Ending::Flush) = patch.ending {
         let then = (changed && !data.is_empty()).then(|| fresh(data, expiry, now));
-        let then = then.filter(|session| session.deadline(settings, now) > now);
+        let then = then.filter(|session| session.deadline(rules, now) > now);
         return (Plan::End { forget_cookie: patch.ending == Some(Ending::Flush), then }, refusal);
     }
     let Some(session) = current else {
         // Nothing comes into being for a visitor for whom nothing was stored.
         let session = (changed && !data.is_empty()).then(|| fresh(data, expiry, now));
-        let session = session.filter(|session| session.deadline(settings, now) > now);
+        let session = session.filter(|session| session.deadline(rules, now) > now);
         return (session.map_or(Plan::Keep, Plan::Create), refusal);
     };
 
-    let cycle = accepted && (patch.cycle || names_change(session, &data, &settings.cycle_on_change));
+    let cycle = accepted && (patch.cycle || names_change(session, &data, &rules.cycle_on_change));
     let renew = accepted && (patch.touch || expiry.is_some());
-    if !(changed || cleared || cycle || renew || settings.save_every_request) {
+    if !(changed || cleared || cycle || renew || rules.save_every_request) {
         return (Plan::Keep, refusal);
     }
     let kept = if cleared { Expiry::Default } else { session.expiry };
@@ -74,7 +74,7 @@ pub fn plan(
         retired: None,
         predecessors: in_grace(&session.predecessors, now),
     };
-    let plan = if next.deadline(settings, now) <= now {
+    let plan = if next.deadline(rules, now) <= now {
         // An instant that has passed: the backend asked for the end of the session.
         Plan::End { forget_cookie: true, then: None }
     } else if cycle {

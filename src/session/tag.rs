@@ -9,7 +9,7 @@ use crate::store::Key;
 pub struct Tagger(Hmac<Sha256>);
 
 impl Tagger {
-    pub fn new(salt: [u8; 32]) -> Self {
+    pub fn new(salt: [u8; 64]) -> Self {
         Self(Hmac::<Sha256>::new(&salt.into()))
     }
 

@@ -7,6 +7,7 @@ mod records;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
+use rand::rngs::SysError;
 
 use self::pending::Pending;
 use self::records::{Records, Stored};
@@ -16,7 +17,7 @@ use crate::routes::OnStoreError;
 use crate::session::cookie::CookiePolicy;
 use crate::session::id::SessionId;
 use crate::session::inject::{Injector, State};
-use crate::session::settings::SessionSettings;
+use crate::session::settings::SessionRules;
 use crate::session::tag::Tagger;
 use crate::store::{Key, SessionStore, StoreError};
 
@@ -24,21 +25,21 @@ pub use self::commit::{Answer, CommitError};
 
 /// What every worker has in common: the checked settings of sessions, and what must outlive a request.
 #[derive(Clone)]
-pub struct SessionRules {
-    pub settings: Arc<SessionSettings>,
+pub struct Shared {
+    pub rules: Arc<SessionRules>,
     pub cookies: Arc<CookiePolicy>,
     pub injector: Arc<Injector>,
     /// Names sessions in logs.
     pub tagger: Arc<Tagger>,
     /// Where new ids come from: the operating system's generator.
-    pub new_id: fn() -> SessionId,
+    pub new_id: fn() -> Result<SessionId, SysError>,
     pending: Arc<Pending>,
 }
 
-impl SessionRules {
-    pub fn new(settings: SessionSettings, cookies: CookiePolicy, injector: Injector) -> Self {
+impl Shared {
+    pub fn new(rules: SessionRules, cookies: CookiePolicy, injector: Injector) -> Self {
         Self {
-            settings: Arc::new(settings),
+            rules: Arc::new(rules),
             cookies: Arc::new(cookies),
             injector: Arc::new(injector),
             tagger: Arc::new(Tagger::new(rand::random())),
@@ -50,7 +51,7 @@ impl SessionRules {
 
 /// A worker's sessions.
 pub struct Sessions {
-    rules: SessionRules,
+    shared: Shared,
     records: Arc<Records>,
 }
 
@@ -77,16 +78,16 @@ struct Live {
 }
 
 impl Sessions {
-    pub fn new(rules: SessionRules, store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let settings = Arc::clone(&rules.settings);
-        Self { rules, records: Arc::new(Records { store, clock, metrics, settings }) }
+    pub fn new(shared: Shared, store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let rules = Arc::clone(&shared.rules);
+        Self { shared, records: Arc::new(Records { store, clock, metrics, rules }) }
     }
 
     /// Takes what is ours out of a request that gets no session: the cookie, and every header a backend would take for
     /// an injected one.
     pub fn strip(&self, headers: &mut HeaderMap) {
-        self.rules.injector.strip(headers);
-        self.rules.cookies.take(headers);
+        self.shared.injector.strip(headers);
+        self.shared.cookies.take(headers);
     }
 
     /// Takes our cookie out of the request and loads the first of its sessions that lives.
@@ -96,8 +97,8 @@ impl Sessions {
     /// # Errors
     /// The store could not be asked, and `policy` is to fail.
     pub async fn open(&self, headers: &mut HeaderMap, policy: OnStoreError) -> Result<OpenSession, StoreError> {
-        self.rules.injector.strip(headers);
-        let candidates = self.rules.cookies.take(headers);
+        self.shared.injector.strip(headers);
+        let candidates = self.shared.cookies.take(headers);
         let found = match self.find_first(&candidates).await {
             Ok(Some(live)) => Found::Live(live),
             Ok(None) => {
@@ -107,7 +108,10 @@ impl Sessions {
                 Found::Nothing
             }
             Err(error) if policy == OnStoreError::Degrade => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be loaded; going on without");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a session could not be loaded; going on without"
+                );
                 Found::Unasked
             }
             Err(error) => return Err(error),
@@ -129,21 +133,21 @@ impl Sessions {
     pub fn inject(&self, open: &OpenSession, headers: &mut HeaderMap) {
         let live = match &open.found {
             Found::Live(live) => live,
-            Found::Nothing => return self.rules.injector.add(headers, State::None, None, None),
-            Found::Unasked => return self.rules.injector.add(headers, State::Degraded, None, None),
+            Found::Nothing => return self.shared.injector.add(headers, State::None, None, None),
+            Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
         };
         let left = live.stored.expires_at.since(self.records.clock.now());
         let session = Some((&live.stored.session, &live.key));
-        self.rules.injector.add(headers, State::Active, session, Some(left));
+        self.shared.injector.add(headers, State::Active, session, Some(left));
     }
 
     /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
     pub fn drop_own_cookie(&self, headers: &mut HeaderMap) {
-        self.rules.cookies.drop_own(headers);
+        self.shared.cookies.drop_own(headers);
     }
 
     pub fn injector(&self) -> &Arc<Injector> {
-        &self.rules.injector
+        &self.shared.injector
     }
 }
 

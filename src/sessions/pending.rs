@@ -55,7 +55,9 @@ impl Pending {
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
                 match job.run(&records).await {
                     Ok(()) => break,
-                    Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits"),
+                    Err(error) => {
+                        tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits")
+                    }
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

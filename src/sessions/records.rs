@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::{Metrics, SessionEvent};
 use crate::session::codec;
-use crate::session::settings::SessionSettings;
+use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
 use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
 
@@ -15,7 +15,7 @@ pub(super) struct Records {
     pub store: Arc<dyn SessionStore>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    pub settings: Arc<SessionSettings>,
+    pub rules: Arc<SessionRules>,
 }
 
 /// A session and the write it comes from.
@@ -34,7 +34,7 @@ impl Records {
         let found = self.load(key).await?;
         Ok(found.filter(|stored| {
             let retired = stored.session.retired.as_ref().is_some_and(|retired| retired.until <= now);
-            let over = stored.session.ends_at_latest(&self.settings).is_some_and(|end| end <= now);
+            let over = stored.session.ends_at_latest(&self.rules).is_some_and(|end| end <= now);
             !retired && !over
         }))
     }
@@ -42,11 +42,14 @@ impl Records {
     /// The session under `key`, also one that may no longer answer. What cannot be decoded is absent.
     async fn load(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         let Some(record) = self.store.load(key).await? else { return Ok(None) };
-        match codec::decode(record.value) {
+        match codec::native::decode(&record.value) {
             Ok(session) => Ok(Some(Stored { session, version: record.version, expires_at: record.expires_at })),
             Err(error) => {
                 self.metrics.session(SessionEvent::Undecodable);
-                tracing::warn!(error = &error as &dyn std::error::Error, "a stored session cannot be read; it counts as absent");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a stored session cannot be read; it counts as absent"
+                );
                 Ok(None)
             }
         }
@@ -60,7 +63,7 @@ impl Records {
         session: &Session,
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
-        self.store.save(key, expected, codec::encode(session), expires_at).await
+        self.store.save(key, expected, codec::native::encode(session), expires_at).await
     }
 
     /// Makes the record under `key` a retired one that answers reads until `retired.until`.
@@ -114,7 +117,8 @@ impl Records {
             if stored.session.retired.as_ref().is_some_and(|retired| retired.until == BURIED) {
                 return Ok(Some(stored.session));
             }
-            let successor = stored.session.retired.as_ref().map_or_else(|| key.clone(), |retired| retired.successor.clone());
+            let successor =
+                stored.session.retired.as_ref().map_or_else(|| key.clone(), |retired| retired.successor.clone());
             let retired = Retired { until: BURIED, successor };
             let session = Session { retired: Some(retired), ..stored.session.clone() };
             let saved = self.save(key, Expected::Version(stored.version), &session, stored.expires_at).await?;
