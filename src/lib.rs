@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod metrics;
 pub mod problem;
+pub mod proxy;
 pub mod routes;
 pub mod secret;
 pub mod session;

@@ -6,11 +6,11 @@
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue, TRAILER};
 
-const PREFIX: &[u8] = b"x-session-";
+const PREFIX: &str = "x-session-";
 
 /// Whether the name belongs to the protocol, or could be taken for one that does.
 pub fn is_ours(name: &str) -> bool {
-    name.len() >= PREFIX.len() && name.bytes().zip(PREFIX).all(|(byte, &ours)| normalised_byte(byte) == ours)
+    starts_like(name, PREFIX)
 }
 
 pub(super) fn normalised(name: &str) -> String {
@@ -18,8 +18,14 @@ pub(super) fn normalised(name: &str) -> String {
 }
 
 /// Whether `name` normalises to `normalised`, which is in normalised form.
-pub(super) fn is_twin(name: &str, normalised: &str) -> bool {
+pub fn is_twin(name: &str, normalised: &str) -> bool {
     name.len() == normalised.len() && name.bytes().map(normalised_byte).eq(normalised.bytes())
+}
+
+/// Whether `name` normalises to something that starts with `normalised`.
+pub fn starts_like(name: &str, normalised: &str) -> bool {
+    name.len() >= normalised.len()
+        && name.bytes().map(normalised_byte).zip(normalised.bytes()).all(|(one, other)| one == other)
 }
 
 const fn normalised_byte(byte: u8) -> u8 {

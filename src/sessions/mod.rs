@@ -17,6 +17,7 @@ use crate::routes::OnStoreError;
 use crate::session::cookie::CookiePolicy;
 use crate::session::id::SessionId;
 use crate::session::inject::{Injector, State};
+use crate::session::limits::Limits;
 use crate::session::settings::SessionRules;
 use crate::session::tag::Tagger;
 use crate::store::{Key, SessionStore, StoreError};
@@ -144,6 +145,11 @@ impl Sessions {
     /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
     pub fn drop_own_cookie(&self, headers: &mut HeaderMap) {
         self.shared.cookies.drop_own(headers);
+    }
+
+    /// What an update may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.rules.limits
     }
 
     pub fn injector(&self) -> &Arc<Injector> {

@@ -1,0 +1,102 @@
+//! The line and the numbers that a request leaves behind, whatever becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, Uri};
+
+use super::body::{Body, Source};
+use super::client::Client;
+use crate::app::App;
+use crate::metrics::Metrics;
+use crate::routes::Route;
+
+/// Written when it is dropped: with the last byte of the answer, or with the loss of the visitor.
+pub struct Entry {
+    metrics: Arc<Metrics>,
+    /// Whether there is a line, or only numbers.
+    log: bool,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    visitor: std::net::IpAddr,
+    request_id: Arc<str>,
+    received: Option<Arc<AtomicU64>>,
+    /// `None` while no answer was found: the visitor went before there was one.
+    status: Option<u16>,
+    pub sent: u64,
+    pub route: Option<Arc<Route>>,
+    pub session: &'static str,
+    pub store_time: Duration,
+    pub upstream_time: Duration,
+}
+
+/// What nginx calls a request whose visitor went before the answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+impl Entry {
+    pub fn new(app: &App, client: &Client, request: &Request<Incoming>) -> Self {
+        Self {
+            metrics: Arc::clone(&app.metrics),
+            log: app.access_log,
+            started: Instant::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            visitor: client.ip,
+            request_id: Arc::clone(&client.request_id),
+            received: None,
+            status: None,
+            sent: 0,
+            route: None,
+            session: "off",
+            store_time: Duration::ZERO,
+            upstream_time: Duration::ZERO,
+        }
+    }
+
+    /// Counts the bytes of the request's body.
+    pub fn received(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.received.get_or_insert_default())
+    }
+
+    /// Goes with the answer until its last byte.
+    pub fn answer(mut self, response: Response<Source>) -> Response<Body> {
+        self.status = Some(response.status().as_u16());
+        response.map(|source| Body::new(source, Some(self)))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let lost = if std::thread::panicking() { 500 } else { CLIENT_CLOSED_REQUEST };
+        let status = self.status.unwrap_or(lost);
+        let route = self.route.as_ref().map_or("-", |route| route.name.as_str());
+        let received = self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed));
+        let duration = self.started.elapsed();
+        self.metrics.request(route, status, duration, received, self.sent);
+        if self.log {
+            // What the client chose is written quoted and escaped, so that it cannot look like another line.
+            tracing::info!(
+                target: "cloakroom::access",
+                method = self.method.as_str(),
+                path = self.uri.path(),
+                status,
+                duration_us = micros(duration),
+                upstream_us = micros(self.upstream_time),
+                store_us = micros(self.store_time),
+                received,
+                sent = self.sent,
+                route,
+                session = self.session,
+                client = %self.visitor,
+                request = &*self.request_id,
+            );
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

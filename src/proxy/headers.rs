@@ -1,0 +1,127 @@
+//! Which headers go on: to the backend, and to the visitor.
+
+use hyper::HeaderMap;
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
+};
+
+use super::client::{Client, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
+use crate::session::names;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers that speak about one connection (RFC 9110 section 7.6.1), and so end here. `TE` is not among them because
+/// requests keep their `TE: trailers`.
+const HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
+
+/// Makes a request's headers the backend's. What is injected comes after this, so that `Connection` cannot name it.
+pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
+    let trailers = headers.get_all(TE).iter().any(|line| {
+        let mut codings = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    });
+    remove_hop_by_hop(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    // The visitor's 100 (Continue) comes from us, when the backend starts to take the body.
+    headers.remove(EXPECT);
+    remove_claims(headers, client.trusted);
+    headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if client.https { "https" } else { "http" }));
+    if let Some(host) = &client.forwarded_host {
+        headers.insert(FORWARDED_HOST, host.clone());
+    }
+    headers.insert(FORWARDED, client.forwarded.clone());
+    if let Ok(id) = HeaderValue::from_str(&client.request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// Makes a response's headers the visitor's: `cookie` is our own `Set-Cookie` line, `vary` says that the response
+/// depends on the visitor's cookie.
+pub fn to_client(headers: &mut HeaderMap, cookie: Option<HeaderValue>, vary: bool) {
+    remove_hop_by_hop(headers);
+    if let Some(cookie) = cookie {
+        headers.append(SET_COOKIE, cookie);
+        // RFC 9111 section 7.3: a shared cache must not replay the cookie to others.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        headers.remove(EXPIRES);
+    }
+    if vary {
+        add_vary(headers);
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let lines = headers.get_all(CONNECTION).iter();
+        let named = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+        let named: Vec<HeaderName> =
+            named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).filter(may_be_named).collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(TE);
+}
+
+/// A connection option names no field meant for the end (RFC 9110 section 7.6.1); where one does, following it would
+/// change whom the message is for or how long it is.
+fn may_be_named(name: &HeaderName) -> bool {
+    !matches!(*name, HOST | CONTENT_LENGTH)
+}
+
+/// Takes out what a visitor says about themselves in the name of a proxy, and every twin of such a name: the CGI
+/// variable is the same. A trusted proxy's further `X-Forwarded-*` stay.
+fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
+    let goes = |name: &HeaderName| {
+        let claim = CLAIMS.iter().any(|claim| names::is_twin(name.as_str(), claim))
+            || names::starts_like(name.as_str(), "x-forwarded-");
+        // `Proxy` becomes HTTP_PROXY, which CGI programs take for their own proxy.
+        names::is_twin(name.as_str(), "proxy") || claim && !(trusted && is_plain(name.as_str()))
+    };
+    if headers.keys().any(goes) {
+        let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+    }
+}
+
+const CLAIMS: [&str; 3] = ["forwarded", "x-real-ip", "x-request-id"];
+
+/// Whether a name is its own normalised form.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Adds `Cookie` to `Vary` unless it is there (Django's `patch_vary_headers`).
+fn add_vary(headers: &mut HeaderMap) {
+    let lines = headers.get_all(VARY).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    if members.any(|member| member == b"*" || member.eq_ignore_ascii_case(b"cookie")) {
+        return;
+    }
+    let mut lines = headers.get_all(VARY).iter();
+    let joined = match (lines.next(), lines.next()) {
+        (Some(only), None) if !only.is_empty() => {
+            HeaderValue::from_bytes(&[only.as_bytes(), b", Cookie"].concat()).ok()
+        }
+        _ => None,
+    };
+    match joined {
+        Some(joined) => {
+            headers.insert(VARY, joined);
+        }
+        None => {
+            headers.append(VARY, HeaderValue::from_static("Cookie"));
+        }
+    }
+}
