@@ -248,3 +248,6 @@ impl From<JsonError> for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Into<Bytes>) {
         headers.insert(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,3 +222,6 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -307,4 +307,4 @@ impl<'a> Scanner<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::session) mod tests;
