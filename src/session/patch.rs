@@ -161,7 +161,6 @@ fn increment(number: &str, by: i64) -> Result<String, Reason> {
 #[error("{header}: {reason}")]
 pub struct Refusal {
     pub header: &'static str,
-    #[source]
     pub reason: Reason,
 }
 

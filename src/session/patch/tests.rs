@@ -229,7 +229,9 @@ proptest! {
         for mut changes in updates {
             session = changing(changes.clone()).apply(&session, &limits).unwrap().data;
             changes.sort_by_key(Change::rank);
-            changes.iter().for_each(|change| model(&mut expected, change));
+            for change in &changes {
+                model(&mut expected, change);
+            }
             prop_assert!(Data::parse(session.wire().clone()).is_ok());
             prop_assert_eq!(session.value("keep"), Some("1.10"));
             let actual: Value = serde_json::from_str(session.as_str()).unwrap();
