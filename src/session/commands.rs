@@ -1,5 +1,5 @@
 //! What backends say: `X-Session-*` lines of a response become a [`SessionPatch`]. To add a command: one function and
-//! one line in [`COMMANDS`].
+//! one line in `COMMANDS`.
 
 use std::borrow::Cow;
 use std::str;
@@ -248,3 +248,6 @@ impl From<JsonError> for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ fn http_date(instant: Timestamp) -> String {
     let instant = Timestamp::from_millis(instant.as_millis().clamp(0, LAST_MILLIS));
     httpdate::fmt_http_date(SystemTime::from(instant))
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,3 +85,36 @@ impl fmt::Debug for Data {
         write!(formatter, "Data({} bytes)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_an_object_in_wire_form() {
+        let text = r#"{"a":1.10,"b\u00e9":{"a":[]},"c":null}"#;
+        let bytes = Bytes::from_static(text.as_bytes());
+        let data = Data::parse(bytes.clone()).unwrap();
+        assert_eq!(data.wire().as_ptr(), bytes.as_ptr(), "nothing is copied");
+        assert_eq!((data.as_str(), data.len(), data.is_empty()), (text, text.len(), false));
+        assert_eq!(data.value("a"), Some("1.10"));
+        assert_eq!(data.value("bé"), Some("{\"a\":[]}"));
+        assert_eq!(data.value("c"), Some("null"));
+        assert_eq!(data.value("d"), None);
+        assert_eq!(data.members().count(), 3);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "[]", "{\"a\": 1}", "{\"a\":1}\n", "{\"é\":1}", "{\"a\":1,\"a\":1}", "{\"a\":\"\\ud800\"}"] {
+            assert!(Data::parse(Bytes::copy_from_slice(text.as_bytes())).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn empty_data_is_an_empty_object() {
+        assert_eq!(Data::default(), Data::parse(Bytes::from_static(b"{}")).unwrap());
+        assert!(Data::empty().is_empty());
+        assert_eq!(Data::empty().members().count(), 0);
+    }
+}

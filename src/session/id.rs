@@ -62,3 +62,48 @@ impl fmt::Debug for SessionId {
         formatter.write_str("SessionId(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn i1_ids_are_uniform_and_never_repeat() {
+        const COUNT: usize = 100_000;
+
+        let mut seen = HashSet::with_capacity(COUNT);
+        let mut counts = [0_u32; 256];
+        for _ in 0..COUNT {
+            let id = SessionId::generate().unwrap();
+            assert!(SessionId::parse(&id.0).is_some());
+            id.0.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+            assert!(seen.insert(id.0));
+        }
+        let expected = f64::from(u32::try_from(COUNT * LENGTH / ALPHABET.len()).unwrap());
+        let chi_square: f64 =
+            ALPHABET.iter().map(|&byte| (f64::from(counts[usize::from(byte)]) - expected).powi(2) / expected).sum();
+        // 35 degrees of freedom: uniform ids exceed this once in ten million runs, `byte % 36` every time.
+        assert!(chi_square < 96.0, "{chi_square}");
+    }
+
+    #[test]
+    fn i3_only_the_exact_form_is_an_id() {
+        let id = "abcdefghijklmnopqrstuvwxyz012345";
+        assert_eq!(SessionId::parse(id.as_bytes()).unwrap().as_str(), id);
+        for other in
+            ["", &id[1..], &format!("{id}6"), &id.to_uppercase(), &id.replace('a', "-"), &id.replace("ab", "é")]
+        {
+            assert!(SessionId::parse(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn i9_i10_the_key_is_a_digest_and_nothing_is_printed() {
+        let id = SessionId::parse(&[b'a'; LENGTH]).unwrap();
+        // printf a…a (32 of them) | sha256sum
+        assert_eq!(id.key().as_str(), "3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547");
+        assert_eq!(format!("{id:?}"), "SessionId(…)");
+    }
+}

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::Sha256;
 
 pub use self::settings::{Expose, HeaderSettings, OnOverflow};
@@ -113,19 +114,14 @@ impl Injector {
 /// The value of one key: a string as it is, anything else as JSON; in both bytes outside 0x20..=0x7e, `%`, and spaces
 /// at the ends are percent-encoded, so that one way of decoding fits all.
 fn attribute(value: &str) -> String {
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
     let text = json::decode(value).unwrap_or(value.into());
-    let inner = text.trim_matches(' ');
-    let leading = text.len() - text.trim_start_matches(' ').len();
-    let inner_end = leading + inner.len();
-    let mut out = String::with_capacity(text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b' ' if (leading..inner_end).contains(&at) => out.push(' '),
-            b'!'..=b'~' if byte != b'%' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    let start = text.trim_start_matches(' ');
+    let inner = start.trim_end_matches(' ');
+    let leading = "%20".repeat(text.len() - start.len());
+    let trailing = "%20".repeat(start.len() - inner.len());
+    format!("{leading}{}{trailing}", utf8_percent_encode(inner, ESCAPED))
 }
 
 /// What is put in is printable ASCII by construction; should it ever not be, no header is better than half of one.
@@ -134,3 +130,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Into<Bytes>) {
         headers.insert(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests;

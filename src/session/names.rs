@@ -69,3 +69,34 @@ fn strip_trailer_names(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
 pub(super) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h2_h3_twins_are_ours_and_neighbours_are_not() {
+        for name in ["x-session-data", "X_SESSION_DATA", "x.session~set", "X!Session!", "x-session-"] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["", "x", "x-session", "x-sessions", "xsession-data", "x--session-data", "ax-session-data"] {
+            assert!(!is_ours(name), "{name}");
+        }
+        assert!(is_twin("X_Remote.User", "x-remote-user"));
+        assert!(!is_twin("X-Remote-Use", "x-remote-user") && !is_twin("X-Remote-User2", "x-remote-user"));
+        assert_eq!(normalised("X_Remote.User"), "x-remote-user");
+    }
+
+    #[test]
+    fn trailer_names_keep_their_order_and_lines_that_are_not_touched() {
+        let trailer = |lines: &[&str]| {
+            let mut headers: HeaderMap =
+                lines.iter().map(|line| (TRAILER, HeaderValue::from_bytes(line.as_bytes()).unwrap())).collect();
+            strip(&mut headers);
+            headers.get_all(TRAILER).iter().map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(trailer(&["A ,B", "C"]), ["A ,B", "C"]);
+        assert_eq!(trailer(&["A, x_session_set,,B", "X-Session-Data", "C"]), ["A, B, C"]);
+        assert!(trailer(&["X-Session-Data, x-session.data"]).is_empty());
+    }
+}

@@ -126,13 +126,13 @@ impl Change {
     fn apply<'a>(&'a self, object: &mut Object<'a>) -> Result<bool, Reason> {
         match self {
             Self::Set { key, value } => {
-                object.set(key, value.as_str());
+                object.set(key, value);
                 Ok(true)
             }
             Self::Merge(patch) => Ok(object.merge(patch)),
             Self::Incr { key, by } => {
-                let sum = increment(object.value(key).unwrap_or("0"), *by)?;
-                object.set(key, sum);
+                let sum = increment(object.number(key).unwrap_or("0"), *by)?;
+                object.set_number(key, sum);
                 Ok(true)
             }
             Self::Unset(key) => Ok(object.remove(key)),
@@ -166,7 +166,6 @@ fn increment(number: &str, by: i64) -> Result<String, Reason> {
 #[error("{header}: {reason}")]
 pub struct Refusal {
     pub header: &'static str,
-    #[source]
     pub reason: Reason,
 }
 
@@ -227,3 +226,6 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

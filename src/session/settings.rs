@@ -144,3 +144,64 @@ impl SessionSettings {
 fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<SessionRules, Problem> {
+        toml::from_str::<SessionSettings>(text).unwrap().check(&HeaderSettings::default())
+    }
+
+    #[test]
+    fn nothing_written_is_djangos_defaults_and_the_protocols_limits() {
+        let rules = check("").unwrap();
+        assert_eq!(rules.max_age, Duration::from_secs(1_209_600));
+        assert_eq!(rules.cycle_grace, Duration::from_secs(10));
+        assert_eq!((rules.idle, rules.absolute_timeout), (None, None));
+        assert!(!rules.expire_at_browser_close && !rules.save_every_request && rules.cycle_on_change.is_empty());
+        assert_eq!(rules.limits, Limits::default());
+    }
+
+    #[test]
+    fn an_idle_deadline_moves_by_a_tenth_unless_told_otherwise() {
+        let idle = |text: &str| check(text).unwrap().idle.map(|idle| idle.touch_interval.as_secs());
+        assert_eq!(idle("idle_timeout = '30m'"), Some(180));
+        assert_eq!(idle("idle_timeout = '30m'\ntouch_interval = '1m'"), Some(60));
+        assert_eq!(idle("idle_timeout = '30m'\ntouch_interval = 0"), Some(0));
+    }
+
+    #[test]
+    fn limits_are_set_one_by_one() {
+        let limits = check("max_bytes = '1MiB'\n[limits]\nmax_depth = 4\nmax_line_bytes = '1KiB'").unwrap().limits;
+        let expected = Limits { max_data_bytes: 1 << 20, max_depth: 4, max_line_bytes: 1024, ..Limits::default() };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, key) in [
+            ("max_age = 0", "session.max_age"),
+            ("max_age = '500ms'", "session.max_age"),
+            ("idle_timeout = 0", "session.idle_timeout"),
+            ("absolute_timeout = 0", "session.absolute_timeout"),
+            ("idle_timeout = '2h'\nabsolute_timeout = '1h'", "session.idle_timeout"),
+            ("touch_interval = '1m'", "session.touch_interval"),
+            ("idle_timeout = '1m'\ntouch_interval = '1m'", "session.touch_interval"),
+            ("cycle_on_change = ['']", "session.cycle_on_change"),
+            ("cycle_on_change = ['_session_expiry']", "session.cycle_on_change"),
+            ("max_bytes = 1", "session.max_bytes"),
+            ("limits = { max_depth = 0 }", "session.limits.max_depth"),
+            ("limits = { max_depth = 129 }", "session.limits.max_depth"),
+            ("limits = { max_members = 0 }", "session.limits.max_members"),
+            ("limits = { max_key_bytes = 0 }", "session.limits.max_key_bytes"),
+            ("limits = { max_line_bytes = 0 }", "session.limits.max_line_bytes"),
+            ("limits = { max_update_bytes = 0 }", "session.limits.max_update_bytes"),
+        ] {
+            assert_eq!(check(text).unwrap_err().key, key, "{text}");
+        }
+        for text in ["max_ages = 1", "limits = { max_keys = 1 }"] {
+            assert!(toml::from_str::<SessionSettings>(text).is_err(), "{text}");
+        }
+    }
+}

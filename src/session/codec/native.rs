@@ -139,3 +139,110 @@ fn key(text: String) -> Result<Key, DecodeError> {
     let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(Key::new(text)) } else { Err(DecodeError::Malformed) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::json::{self, tests::any_json};
+
+    fn decoded(text: &str) -> Result<Session, DecodeError> {
+        decode(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn is_text_that_people_can_read() {
+        let text = concat!(
+            r#"{"v":1,"created":1000,"saved":2000,"expiry":{"after":60000},"#,
+            r#""retired":{"until":3000,"successor":"n"},"predecessors":[{"key":"p","until":4000}]}"#,
+            "\n",
+            r#"{"a":1.10}"#
+        );
+        let session = decoded(text).unwrap();
+        assert_eq!(session.expiry, Expiry::After(Duration::from_secs(60)));
+        assert_eq!(session.retired.as_ref().unwrap().successor, Key::new("n"));
+        assert_eq!(session.predecessors[0].until, Timestamp::from_millis(4000));
+        assert_eq!(encode(&session), text);
+
+        let plain = "{\"v\":1,\"created\":0,\"saved\":0}\n{}";
+        assert_eq!(encode(&decoded(plain).unwrap()), plain);
+    }
+
+    #[test]
+    fn data_is_a_slice_of_the_record() {
+        let record = Bytes::from_static(b"{\"v\":1,\"created\":0,\"saved\":0}\n{\"a\":1}");
+        let session = decode(&record).unwrap();
+        assert_eq!(session.data.wire().as_ptr(), record[record.len() - 7..].as_ptr());
+    }
+
+    #[test]
+    fn f7_what_we_did_not_write_is_refused() {
+        let head = r#"{"v":1,"created":0,"saved":0}"#;
+        for text in [
+            "",
+            "\n",
+            "{}",
+            "{}\n{}",
+            head,
+            &format!("{head}\n"),
+            &format!("{head}\n[]"),
+            &format!("{head}\n{{}}\n"),
+            &format!("{head}\n{{\"a\": 1}}"),
+            "{\"v\":1,\"created\":0,\"saved\":0,\"admin\":1}\n{}",
+            "{\"v\":1,\"created\":0,\"created\":0,\"saved\":0}\n{}",
+            "{\"v\":1,\"created\":0.5,\"saved\":0}\n{}",
+            "{\"v\":1,\"created\":0,\"saved\":99999999999999999999}\n{}",
+            "{\"v\":1,\"created\":0,\"saved\":0,\"expiry\":\"never\"}\n{}",
+            "{\"v\":1,\"created\":0,\"saved\":0,\"retired\":{\"until\":0,\"successor\":\"a b\"}}\n{}",
+        ] {
+            assert!(decoded(text).is_err(), "{text}");
+        }
+        assert!(matches!(decoded("{\"v\":2,\"new\":[]}\nanything"), Err(DecodeError::Version(2))));
+    }
+
+    fn any_session() -> impl Strategy<Value = Session> {
+        let expiry = prop_oneof![
+            any::<i64>().prop_map(|millis| Expiry::At(Timestamp::from_millis(millis))),
+            Just(Expiry::BrowserClose),
+            Just(Expiry::Default),
+            any::<u64>().prop_map(|millis| Expiry::After(Duration::from_millis(millis))),
+        ];
+        let data = prop::collection::btree_map(any::<String>(), any_json(), 0..4).prop_map(|members| {
+            let text = serde_json::Value::Object(members.into_iter().collect()).to_string();
+            Data::parse(json::compact(text.as_bytes(), 128).unwrap().into()).unwrap()
+        });
+        let grave = || ("[0-9a-f]{64}".prop_map(Key::new), any::<i64>().prop_map(Timestamp::from_millis));
+        let retired = prop::option::of(grave().prop_map(|(successor, until)| Retired { until, successor }));
+        let predecessors = prop::collection::vec(grave().prop_map(|(key, until)| Predecessor { key, until }), 0..3);
+        (data, any::<i64>(), any::<i64>(), expiry, retired, predecessors).prop_map(
+            |(data, created, saved, expiry, retired, predecessors)| Session {
+                data,
+                created_at: Timestamp::from_millis(created),
+                saved_at: Timestamp::from_millis(saved),
+                expiry,
+                retired,
+                predecessors,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_session_comes_back(session in any_session()) {
+            let record = encode(&session);
+            prop_assert_eq!(&decode(&record).unwrap(), &session);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), session in any_session(), at in any::<prop::sample::Index>()) {
+            let _ = decode(&bytes.into());
+            let mut record = encode(&session).to_vec();
+            let at = at.index(record.len());
+            record[at] = record[at].wrapping_add(1);
+            let _ = decode(&record.clone().into());
+            record.truncate(at);
+            let _ = decode(&record.into());
+        }
+    }
+}

@@ -72,8 +72,7 @@ fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
         match bytes.get(at)? {
             b'"' => at = string_end(bytes, at)? - 1,
             b'{' | b'[' => depth += 1,
-            b',' if depth == 0 => return Some(at),
-            b'}' | b']' if depth == 0 => return Some(at),
+            b',' | b'}' | b']' if depth == 0 => return Some(at),
             b'}' | b']' => depth -= 1,
             _ => {}
         }
