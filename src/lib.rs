@@ -8,6 +8,7 @@ pub mod demo;
 pub mod metrics;
 pub mod problem;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod units;
