@@ -1,14 +1,21 @@
 //! What a session is and how it changes. Nothing in here waits, asks the time or touches a store.
 
-pub mod cookie;
 pub mod codec;
 pub mod commands;
+pub mod cookie;
 pub mod data;
 pub mod expiry;
+mod form;
 pub mod id;
 pub mod inject;
 pub mod json;
+pub mod limits;
+pub mod names;
+mod object;
 pub mod patch;
+pub mod plan;
+pub mod settings;
+pub mod tag;
 
 use crate::clock::Timestamp;
 use crate::store::Key;

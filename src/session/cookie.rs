@@ -1,0 +1,188 @@
+//! The visitor's cookie: taken out of requests, written into responses.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::HeaderMap;
+use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};
+
+pub use self::settings::{CookieSettings, SameSite, Secure};
+use super::id::SessionId;
+use crate::clock::Timestamp;
+
+mod settings;
+
+/// How many ids of one request are tried.
+const MAX_CANDIDATES: usize = 8;
+
+/// Browsers refuse a cookie whose name and value are longer (RFC 6265bis, section 5.6).
+pub const MAX_PAIR_BYTES: usize = 4096;
+
+/// Browsers keep no cookie longer (RFC 6265bis, section 5.5).
+pub const MAX_AGE: Duration = Duration::from_secs(400 * 86_400);
+
+/// `[cookie]`, checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CookiePolicy {
+    name: String,
+    /// A `__Host-` name or the like, which browsers compare in any case of letters.
+    prefixed: bool,
+    /// `; Path=/; HttpOnly` and so on: all that is the same for every cookie.
+    attributes: String,
+    secure: Secure,
+}
+
+impl CookiePolicy {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes every cookie of our name out of a request; returns the well-formed ids among them, each once, at most
+    /// eight, in their order. Other cookies stay byte for byte; several `Cookie` lines become one.
+    pub fn take(&self, headers: &mut HeaderMap) -> Vec<SessionId> {
+        let ids = self.ids(headers);
+        self.remove(headers);
+        ids
+    }
+
+    /// The ids that [`CookiePolicy::take`] would return, leaving the cookies where they are.
+    pub fn ids(&self, headers: &HeaderMap) -> Vec<SessionId> {
+        let mut ids: Vec<SessionId> = Vec::new();
+        for id in self.values(headers).filter_map(SessionId::parse) {
+            if !ids.iter().any(|known| known.as_str() == id.as_str()) {
+                ids.push(id);
+            }
+            if ids.len() == MAX_CANDIDATES {
+                break;
+            }
+        }
+        ids
+    }
+
+    /// The values of all cookies of our name, whatever they are.
+    pub fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+        headers.get_all(COOKIE).iter().flat_map(|line| pairs(line.as_bytes())).filter_map(|pair| self.value(pair))
+    }
+
+    /// Takes every cookie of our name out of a request.
+    pub fn remove(&self, headers: &mut HeaderMap) {
+        let lines = headers.get_all(COOKIE).iter().count();
+        let ours = self.values(headers).next().is_some();
+        if lines < 2 && !ours {
+            return;
+        }
+        let mut kept: Vec<u8> = Vec::new();
+        for line in headers.get_all(COOKIE) {
+            let line = self.without_ours(line.as_bytes());
+            // Several lines are one (RFC 9113, section 8.2.3); a backend that joins lines would use a comma.
+            if !kept.is_empty() && !line.is_empty() {
+                kept.extend_from_slice(b"; ");
+            }
+            kept.extend_from_slice(&line);
+        }
+        headers.remove(COOKIE);
+        if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept)) {
+            headers.insert(COOKIE, kept);
+        }
+    }
+
+    fn without_ours(&self, line: &[u8]) -> Vec<u8> {
+        if pairs(line).all(|pair| self.value(pair).is_none()) {
+            return line.to_vec();
+        }
+        let others = pairs(line).filter(|pair| self.value(pair).is_none() && !pair.trim_ascii().is_empty());
+        let others = others.collect::<Vec<_>>().join(&b';');
+        others.trim_ascii_start().to_vec()
+    }
+
+    /// The value if the pair's name is exactly ours.
+    fn value<'a>(&self, pair: &'a [u8]) -> Option<&'a [u8]> {
+        let (name, value) = split_pair(pair)?;
+        (name == self.name.as_bytes()).then_some(value)
+    }
+
+    /// The cookie for a session that lives for `age` from `now`; without an age, until the browser closes. `https` is
+    /// whether the client's connection is.
+    pub fn set(&self, id: &SessionId, age: Option<Duration>, now: Timestamp, https: bool) -> HeaderValue {
+        self.header(id.as_str(), age, now, https)
+    }
+
+    /// As [`CookiePolicy::set`] for any value; `None` if browsers would refuse it: name and value are longer than 4096
+    /// bytes together, or the value has characters that no cookie may have (RFC 6265, section 4.1.1).
+    pub fn set_value(&self, value: &str, age: Option<Duration>, now: Timestamp, https: bool) -> Option<HeaderValue> {
+        let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'+' | b'-'..=b':' | b'<'..=b'[' | b']'..=b'~');
+        let fits = self.name.len() + value.len() <= MAX_PAIR_BYTES && value.bytes().all(allowed);
+        fits.then(|| self.header(value, age, now, https))
+    }
+
+    /// The cookie that makes browsers forget ours: same name, path, domain and flags, and a date long past.
+    pub fn removal(&self, https: bool) -> HeaderValue {
+        self.line("", "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0", https)
+    }
+
+    fn header(&self, value: &str, age: Option<Duration>, now: Timestamp, https: bool) -> HeaderValue {
+        let Some(age) = age else { return self.line(value, "", https) };
+        let seconds = age.min(MAX_AGE).as_secs();
+        let expires = http_date(now.plus(Duration::from_secs(seconds)));
+        self.line(value, &format!("; Expires={expires}; Max-Age={seconds}"), https)
+    }
+
+    fn line(&self, value: &str, lifetime: &str, https: bool) -> HeaderValue {
+        let secure = match self.secure {
+            Secure::Always => true,
+            Secure::Auto => https,
+            Secure::Never => false,
+        };
+        let secure = if secure { "; Secure" } else { "" };
+        let Self { name, attributes, .. } = self;
+        let text = format!("{name}={value}{lifetime}{attributes}{secure}");
+        // Every part was checked when it came in; an empty header value is what browsers ignore.
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// Takes a backend's `Set-Cookie` lines of our name out of a response; the others stay as they are, in order.
+    pub fn drop_own(&self, headers: &mut HeaderMap) {
+        if !headers.get_all(SET_COOKIE).iter().any(|line| self.sets_ours(line.as_bytes())) {
+            return;
+        }
+        let lines = headers.get_all(SET_COOKIE).iter();
+        let others: Vec<HeaderValue> = lines.filter(|line| !self.sets_ours(line.as_bytes())).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for line in others {
+            headers.append(SET_COOKIE, line);
+        }
+    }
+
+    /// Whether a browser would keep this line as a cookie of our name, or send it back as one (RFC 6265bis, section
+    /// 5.6).
+    fn sets_ours(&self, line: &[u8]) -> bool {
+        let pair = line.split(|&byte| byte == b';').next().unwrap_or_default();
+        let Some((name, value)) = split_pair(pair) else { return false };
+        if name.is_empty() {
+            // A cookie without a name is sent back as its bare value, and `sessionid=x` reads like ours.
+            return split_pair(value).is_some_and(|(name, _)| self.is_ours(name));
+        }
+        self.is_ours(name)
+    }
+
+    fn is_ours(&self, name: &[u8]) -> bool {
+        let ours = self.name.as_bytes();
+        if self.prefixed { name.eq_ignore_ascii_case(ours) } else { name == ours }
+    }
+}
+
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b';')
+}
+
+fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = pair.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = pair.split_at_checked(equals)?;
+    Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
+}
+
+/// An instant as HTTP writes it, to the second. What lies beyond the year 9999, where HTTP-dates end, becomes their end.
+fn http_date(instant: Timestamp) -> String {
+    const LAST_MILLIS: i64 = 253_402_300_799_000;
+    let instant = Timestamp::from_millis(instant.as_millis().clamp(0, LAST_MILLIS));
+    httpdate::fmt_http_date(SystemTime::from(instant))
+}

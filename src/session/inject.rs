@@ -1,0 +1,136 @@
+//! What backends are told: a session becomes request headers, and what a client forged of them goes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use sha2::Sha256;
+
+pub use self::settings::{Expose, HeaderSettings, OnOverflow};
+use super::json::{self, Members};
+use super::{Session, names};
+use crate::problem::Problem;
+use crate::store::Key;
+
+mod settings;
+
+const STATE: HeaderName = HeaderName::from_static("x-session-state");
+const DATA: HeaderName = HeaderName::from_static("x-session-data");
+const OVERFLOW: HeaderName = HeaderName::from_static("x-session-overflow");
+const ID: HeaderName = HeaderName::from_static("x-session-id");
+const EXPIRES_IN: HeaderName = HeaderName::from_static("x-session-expires-in");
+
+/// What is known about a request's session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    Active,
+    /// The store could not be asked, and the route's policy is to go on.
+    Degraded,
+    None,
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Degraded => "degraded",
+            Self::None => "none",
+        }
+    }
+}
+
+/// `[headers]`, checked.
+#[derive(Clone, Debug)]
+pub struct Injector {
+    data: bool,
+    exposed: Vec<Exposed>,
+    public_ids: Option<Hmac<Sha256>>,
+    expires_in: bool,
+    max_header_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Exposed {
+    key: String,
+    name: HeaderName,
+    normalised: String,
+}
+
+impl Injector {
+    /// Takes out of a client's request, or its trailers, all that could be taken for a header of ours; their names go
+    /// from `Trailer` too. For every route, also where sessions are off.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        names::strip_where(headers, |name| {
+            names::is_ours(name) || self.exposed.iter().any(|exposed| names::is_twin(name, &exposed.normalised))
+        });
+    }
+
+    /// Tells the backend about the session; each header is exactly one line. Comes after [`Injector::strip`] and after
+    /// hop-by-hop headers went, so that `Connection` cannot name what is added here.
+    pub fn add(
+        &self,
+        headers: &mut HeaderMap,
+        state: State,
+        session: Option<(&Session, &Key)>,
+        expires_in: Option<Duration>,
+    ) {
+        headers.insert(STATE, HeaderValue::from_static(state.as_str()));
+        let Some((session, key)) = session else { return };
+        if self.data {
+            let length = session.data.len();
+            if length > self.max_header_bytes {
+                insert(headers, OVERFLOW, format!("bytes={length}"));
+            } else {
+                insert(headers, DATA, session.data.wire().clone());
+            }
+        }
+        if !self.exposed.is_empty() {
+            self.expose(headers, session.data.members());
+        }
+        if let Some(public_ids) = &self.public_ids {
+            let mut public_id = public_ids.clone();
+            public_id.update(key.as_str().as_bytes());
+            insert(headers, ID, hex::encode(public_id.finalize().into_bytes()));
+        }
+        if let (true, Some(left)) = (self.expires_in, expires_in) {
+            headers.insert(EXPIRES_IN, left.as_secs().into());
+        }
+    }
+
+    fn expose(&self, headers: &mut HeaderMap, members: Members<'_>) {
+        for member in members {
+            for exposed in self.exposed.iter().filter(|exposed| member.is(&exposed.key)) {
+                if member.value != "null" {
+                    insert(headers, exposed.name.clone(), attribute(member.value));
+                }
+            }
+        }
+    }
+}
+
+/// The value of one key: a string as it is, anything else as JSON; in both bytes outside 0x20..=0x7e, `%`, and spaces
+/// at the ends are percent-encoded, so that one way of decoding fits all.
+fn attribute(value: &str) -> String {
+    let text = json::decode(value).unwrap_or(value.into());
+    let inner = text.trim_matches(' ');
+    let leading = text.len() - text.trim_start_matches(' ').len();
+    let inner_end = leading + inner.len();
+    let mut out = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b' ' if (leading..inner_end).contains(&at) => out.push(' '),
+            b'!'..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// What is put in is printable ASCII by construction; should it ever not be, no header is better than half of one.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Into<Bytes>) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(value.into()) {
+        headers.insert(name, value);
+    }
+}

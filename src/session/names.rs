@@ -1,0 +1,65 @@
+//! Which header names are ours, and how they are taken out of a message.
+//!
+//! The normalised name of a header is its name in lower case with every character outside `a-z0-9` replaced by `-`:
+//! CGI, WSGI and PHP map all of these to one variable (RFC 9110, section 17.10), so they count as one here.
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue, TRAILER};
+
+const PREFIX: &[u8] = b"x-session-";
+
+/// Whether the name belongs to the protocol, or could be taken for one that does.
+pub fn is_ours(name: &str) -> bool {
+    name.len() >= PREFIX.len() && name.bytes().zip(PREFIX).all(|(byte, &ours)| normalised_byte(byte) == ours)
+}
+
+pub(super) fn normalised(name: &str) -> String {
+    name.bytes().map(|byte| char::from(normalised_byte(byte))).collect()
+}
+
+/// Whether `name` normalises to `normalised`, which is in normalised form.
+pub(super) fn is_twin(name: &str, normalised: &str) -> bool {
+    name.len() == normalised.len() && name.bytes().map(normalised_byte).eq(normalised.bytes())
+}
+
+const fn normalised_byte(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
+/// Takes every header of the protocol out of a response (of any status, on any route) or its trailers, and its name
+/// out of `Trailer`.
+pub fn strip(headers: &mut HeaderMap) {
+    strip_where(headers, is_ours);
+}
+
+/// As [`strip`], for the names that `goes` says. Costs one look at each name if there is nothing to remove.
+pub(super) fn strip_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    if headers.keys().any(|name| goes(name.as_str())) {
+        let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+    }
+    if headers.contains_key(TRAILER) {
+        strip_trailer_names(headers, goes);
+    }
+}
+
+fn strip_trailer_names(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    let goes = |name: &&[u8]| std::str::from_utf8(name).is_ok_and(&goes);
+    let names = || headers.get_all(TRAILER).iter().flat_map(|line| members(line.as_bytes()));
+    if !names().any(|name| goes(&name)) {
+        return;
+    }
+    let kept = names().filter(|name| !goes(name)).collect::<Vec<_>>().join(&b", "[..]);
+    headers.remove(TRAILER);
+    if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept)) {
+        headers.insert(TRAILER, kept);
+    }
+}
+
+/// The members of a comma-separated list, without the white space around them; empty ones are left out (RFC 9110,
+/// section 5.6.1.2).
+pub(super) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}

@@ -1,0 +1,163 @@
+//! The bridge from session to store: `open` before the backend is asked, `commit` before its answer leaves.
+
+mod commit;
+mod pending;
+mod records;
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use rand::rngs::SysError;
+
+use self::pending::Pending;
+use self::records::{Records, Stored};
+use crate::clock::Clock;
+use crate::metrics::{Metrics, SessionEvent};
+use crate::routes::OnStoreError;
+use crate::session::cookie::CookiePolicy;
+use crate::session::id::SessionId;
+use crate::session::inject::{Injector, State};
+use crate::session::settings::SessionRules;
+use crate::session::tag::Tagger;
+use crate::store::{Key, SessionStore, StoreError};
+
+pub use self::commit::{Answer, CommitError};
+
+/// What every worker has in common: the checked settings of sessions, and what must outlive a request.
+#[derive(Clone)]
+pub struct Shared {
+    pub rules: Arc<SessionRules>,
+    pub cookies: Arc<CookiePolicy>,
+    pub injector: Arc<Injector>,
+    /// Names sessions in logs.
+    pub tagger: Arc<Tagger>,
+    /// Where new ids come from: the operating system's generator.
+    pub new_id: fn() -> Result<SessionId, SysError>,
+    pending: Arc<Pending>,
+}
+
+impl Shared {
+    pub fn new(rules: SessionRules, cookies: CookiePolicy, injector: Injector) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            cookies: Arc::new(cookies),
+            injector: Arc::new(injector),
+            tagger: Arc::new(Tagger::new(rand::random())),
+            new_id: SessionId::generate,
+            pending: Arc::default(),
+        }
+    }
+}
+
+/// A worker's sessions.
+pub struct Sessions {
+    shared: Shared,
+    records: Arc<Records>,
+}
+
+/// What a request's cookies led to.
+pub struct OpenSession {
+    /// The well-formed ids the request carried.
+    candidates: Vec<SessionId>,
+    found: Found,
+}
+
+enum Found {
+    Live(Live),
+    Nothing,
+    /// The store could not be asked, and the route goes on without.
+    Unasked,
+}
+
+/// A session that answers, and where it lies.
+#[derive(Clone)]
+struct Live {
+    id: SessionId,
+    key: Key,
+    stored: Stored,
+}
+
+impl Sessions {
+    pub fn new(shared: Shared, store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let rules = Arc::clone(&shared.rules);
+        Self { shared, records: Arc::new(Records { store, clock, metrics, rules }) }
+    }
+
+    /// Takes what is ours out of a request that gets no session: the cookie, and every header a backend would take for
+    /// an injected one.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        self.shared.injector.strip(headers);
+        self.shared.cookies.take(headers);
+    }
+
+    /// Takes our cookie out of the request and loads the first of its sessions that lives.
+    ///
+    /// A visitor without a well-formed cookie never needs the store.
+    ///
+    /// # Errors
+    /// The store could not be asked, and `policy` is to fail.
+    pub async fn open(&self, headers: &mut HeaderMap, policy: OnStoreError) -> Result<OpenSession, StoreError> {
+        self.shared.injector.strip(headers);
+        let candidates = self.shared.cookies.take(headers);
+        let found = match self.find_first(&candidates).await {
+            Ok(Some(live)) => Found::Live(live),
+            Ok(None) => {
+                if !candidates.is_empty() {
+                    self.records.metrics.session(SessionEvent::Unknown);
+                }
+                Found::Nothing
+            }
+            Err(error) if policy == OnStoreError::Degrade => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a session could not be loaded; going on without"
+                );
+                Found::Unasked
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(OpenSession { candidates, found })
+    }
+
+    async fn find_first(&self, candidates: &[SessionId]) -> Result<Option<Live>, StoreError> {
+        for id in candidates {
+            let key = id.key();
+            if let Some(stored) = self.records.find(&key).await? {
+                return Ok(Some(Live { id: id.clone(), key, stored }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds the injected headers to the request.
+    pub fn inject(&self, open: &OpenSession, headers: &mut HeaderMap) {
+        let live = match &open.found {
+            Found::Live(live) => live,
+            Found::Nothing => return self.shared.injector.add(headers, State::None, None, None),
+            Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
+        };
+        let left = live.stored.expires_at.since(self.records.clock.now());
+        let session = Some((&live.stored.session, &live.key));
+        self.shared.injector.add(headers, State::Active, session, Some(left));
+    }
+
+    /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
+    pub fn drop_own_cookie(&self, headers: &mut HeaderMap) {
+        self.shared.cookies.drop_own(headers);
+    }
+
+    pub fn injector(&self) -> &Arc<Injector> {
+        &self.shared.injector
+    }
+}
+
+impl OpenSession {
+    /// The session's state in one word, for the access log.
+    pub fn state(&self) -> &'static str {
+        match self.found {
+            Found::Live(_) => "active",
+            Found::Nothing => "none",
+            Found::Unasked => "degraded",
+        }
+    }
+}

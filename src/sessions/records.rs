@@ -1,0 +1,133 @@
+//! Sessions as records: decoding what the store holds, and ending a session with all the keys it has.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::{Clock, Timestamp};
+use crate::metrics::{Metrics, SessionEvent};
+use crate::session::codec;
+use crate::session::settings::SessionRules;
+use crate::session::{Retired, Session};
+use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
+
+/// A worker's view of the store, in sessions instead of bytes.
+pub(super) struct Records {
+    pub store: Arc<dyn SessionStore>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub rules: Arc<SessionRules>,
+}
+
+/// A session and the write it comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub session: Session,
+    pub version: Version,
+    pub expires_at: Timestamp,
+}
+
+impl Records {
+    /// The session under `key` that may answer a request now: not past the end of its grace or its absolute time-out,
+    /// whatever the store's own expiry does.
+    pub async fn find(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let now = self.clock.now();
+        let found = self.load(key).await?;
+        Ok(found.filter(|stored| {
+            let retired = stored.session.retired.as_ref().is_some_and(|retired| retired.until <= now);
+            let over = stored.session.ends_at_latest(&self.rules).is_some_and(|end| end <= now);
+            !retired && !over
+        }))
+    }
+
+    /// The session under `key`, also one that may no longer answer. What cannot be decoded is absent.
+    async fn load(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let Some(record) = self.store.load(key).await? else { return Ok(None) };
+        match codec::native::decode(&record.value) {
+            Ok(session) => Ok(Some(Stored { session, version: record.version, expires_at: record.expires_at })),
+            Err(error) => {
+                self.metrics.session(SessionEvent::Undecodable);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a stored session cannot be read; it counts as absent"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Stores `session` until `expires_at`.
+    pub async fn save(
+        &self,
+        key: &Key,
+        expected: Expected,
+        session: &Session,
+        expires_at: Timestamp,
+    ) -> Result<Saved, StoreError> {
+        self.store.save(key, expected, codec::native::encode(session), expires_at).await
+    }
+
+    /// Makes the record under `key` a retired one that answers reads until `retired.until`.
+    pub async fn retire(&self, key: &Key, old: &Stored, retired: Retired) -> Result<Saved, StoreError> {
+        let expires_at = retired.until.min(old.expires_at);
+        let session = Session { retired: Some(retired), ..old.session.clone() };
+        self.save(key, Expected::Version(old.version), &session, expires_at).await
+    }
+
+    /// As [`Records::retire`], of whatever is under `key` by now: for a retirement whose first try failed after the new
+    /// record was already the visitor's.
+    pub async fn retire_late(&self, key: &Key, retired: &Retired) -> Result<(), StoreError> {
+        while let Some(stored) = self.find(key).await? {
+            if stored.session.retired.is_some() {
+                break;
+            }
+            if let Saved::Stored(_) = self.retire(key, &stored, retired.clone()).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions under `keys` together with their successors, and their predecessors still in grace.
+    ///
+    /// A record is first replaced, by compare-and-save, with one that nobody may read: the links to follow are then the
+    /// last ones it will ever have, and a cycle or an update under way at the same moment loses. Only when every linked
+    /// record is dead are they deleted. Repeating after an error finds the links again.
+    pub async fn end(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let mut waiting: VecDeque<Key> = keys.iter().cloned().collect();
+        let mut ended = HashSet::new();
+        while let Some(key) = waiting.pop_front() {
+            if !ended.insert(key.clone()) {
+                continue;
+            }
+            if let Some(session) = self.bury(&key).await? {
+                waiting.extend(session.retired.map(|retired| retired.successor));
+                waiting.extend(session.predecessors.into_iter().map(|predecessor| predecessor.key));
+            }
+        }
+        for key in &ended {
+            self.store.delete(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the record under `key` by one that is past its grace; the session that was there.
+    async fn bury(&self, key: &Key) -> Result<Option<Session>, StoreError> {
+        loop {
+            let Some(stored) = self.load(key).await? else { return Ok(None) };
+            if stored.session.retired.as_ref().is_some_and(|retired| retired.until == BURIED) {
+                return Ok(Some(stored.session));
+            }
+            let successor =
+                stored.session.retired.as_ref().map_or_else(|| key.clone(), |retired| retired.successor.clone());
+            let retired = Retired { until: BURIED, successor };
+            let session = Session { retired: Some(retired), ..stored.session.clone() };
+            let saved = self.save(key, Expected::Version(stored.version), &session, stored.expires_at).await?;
+            if let Saved::Stored(_) = saved {
+                return Ok(Some(session));
+            }
+        }
+    }
+}
+
+/// The end of the grace of a record that never answers again.
+const BURIED: Timestamp = Timestamp::from_millis(0);

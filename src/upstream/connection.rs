@@ -1,0 +1,281 @@
+//! Connections to one server: opened, used by one request at a time, kept for the next.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::body::RequestBody;
+use super::retry::is_repeatable;
+use super::{Cause, Reuse, UpstreamSettings};
+
+/// One backend and a worker's unused connections to it.
+pub struct Server {
+    host: String,
+    port: u16,
+    connect_timeout: Duration,
+    keepalive: usize,
+    keepalive_timeout: Duration,
+    max_header_bytes: usize,
+    /// Oldest first. A standard mutex: never held across an await, and only this worker's tasks take it.
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A connection on which no request is under way.
+pub struct Connection {
+    sender: SendRequest<RequestBody>,
+    reused: bool,
+    /// Set by the socket when bytes arrive.
+    received: Arc<AtomicBool>,
+}
+
+/// How sending on one connection ended.
+pub enum Attempt {
+    Answered(Response<Incoming>),
+    /// The connection broke. `spare` is a copy of the request where a second try may be allowed: the connection had
+    /// been used before, no byte of an answer came, and the request has no body.
+    Broken {
+        spare: Option<Request<RequestBody>>,
+        source: Cause,
+    },
+    NotSent {
+        request: Request<RequestBody>,
+        source: Cause,
+    },
+}
+
+impl Server {
+    pub fn new(server: &str, settings: &UpstreamSettings) -> Result<Self, &'static str> {
+        let (host, port) = server_address(server)?;
+        Ok(Self {
+            host,
+            port,
+            connect_timeout: settings.connect_timeout,
+            keepalive: settings.keepalive,
+            keepalive_timeout: settings.keepalive_timeout,
+            max_header_bytes: settings.max_header_bytes,
+            idle: Mutex::new(VecDeque::new()),
+        })
+    }
+
+    /// For messages to the operator.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// An unused connection if there is one and `reuse` allows it, else a new one.
+    pub async fn connection(&self, reuse: Reuse) -> Result<Connection, Cause> {
+        if reuse == Reuse::Allow {
+            while let Some(mut connection) = self.take_idle() {
+                // The task that drives the connection may still be about to see that the last answer ended.
+                if connection.sender.ready().await.is_ok() {
+                    return Ok(connection);
+                }
+            }
+        }
+        let open = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        let stream = timeout(self.connect_timeout, open).await.map_err(|_| "timed out")??;
+        let received = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Watched { stream, received: Arc::clone(&received) });
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).handshake(io).await?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a backend ended");
+            }
+        });
+        Ok(Connection { sender, reused: false, received })
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // The newest is the least likely to have been closed by the backend.
+        while let Some(Idle { connection, since }) = idle.pop_back() {
+            if since.elapsed() >= self.keepalive_timeout {
+                idle.clear();
+            } else if !connection.sender.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back whose answer has ended.
+    pub(super) fn keep(&self, mut connection: Connection) {
+        if self.keepalive == 0 || connection.sender.is_closed() {
+            return;
+        }
+        connection.reused = true;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle.len() >= self.keepalive
+            || idle.front().is_some_and(|oldest| oldest.since.elapsed() >= self.keepalive_timeout)
+        {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { connection, since: Instant::now() });
+    }
+}
+
+const MAX_HEADERS: usize = 256;
+
+/// Host and port of a server as the configuration names it.
+pub fn server_address(server: &str) -> Result<(String, u16), &'static str> {
+    let form = "must be \"http://HOST\" or \"http://HOST:PORT\"";
+    let uri: Uri = server.parse().map_err(|_| form)?;
+    let authority = uri.authority().ok_or(form)?;
+    if uri.scheme_str() == Some("https") {
+        return Err("https to backends is not supported; use http:// or put a TLS tunnel between");
+    }
+    let plain = uri.scheme_str() == Some("http")
+        && !authority.as_str().contains('@')
+        && server.trim_end_matches('/').len() == "http://".len() + authority.as_str().len();
+    if !plain || authority.host().is_empty() {
+        return Err(form);
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => 80,
+        _ => authority.port_u16().filter(|port| *port > 0).ok_or(form)?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+impl Connection {
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Attempt {
+        let spare = (self.reused && request.body().is_end_stream() && is_repeatable(request.method()))
+            .then(|| copy_without_body(&request));
+        self.received.store(false, Ordering::Relaxed);
+        match self.sender.try_send_request(request).await {
+            Ok(response) => Attempt::Answered(response),
+            Err(mut error) => match error.take_message() {
+                Some(request) => Attempt::NotSent { request, source: error.into_error().into() },
+                None => {
+                    let unanswered = !self.received.load(Ordering::Relaxed);
+                    Attempt::Broken { spare: spare.filter(|_| unanswered), source: error.into_error().into() }
+                }
+            },
+        }
+    }
+
+    pub fn lease(self, server: Arc<Server>) -> Lease {
+        Lease { connection: self, server }
+    }
+}
+
+fn copy_without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::default());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// A connection while the body of its answer is under way. Dropped unfinished, the connection closes.
+pub struct Lease {
+    connection: Connection,
+    server: Arc<Server>,
+}
+
+impl Lease {
+    pub fn finish(self) {
+        self.server.keep(self.connection);
+    }
+}
+
+/// A socket that remembers that bytes arrived.
+struct Watched {
+    stream: TcpStream,
+    received: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.received.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_perhaps_a_port() {
+        let good = [
+            ("http://127.0.0.1:9000", "127.0.0.1", 9000),
+            ("http://app", "app", 80),
+            ("http://app/", "app", 80),
+            ("http://[::1]:81", "::1", 81),
+            ("http://[::1]", "::1", 80),
+        ];
+        for (server, host, port) in good {
+            assert_eq!(server_address(server), Ok((host.to_owned(), port)), "{server}");
+        }
+        for server in [
+            "",
+            "app:80",
+            "http://",
+            "http://app/path",
+            "http://app?q",
+            "http://u:p@app",
+            "https://app",
+            "http://app:0",
+            "http://app:99999",
+            "http://app:",
+            "ftp://app",
+            "unix:/x",
+        ] {
+            assert!(server_address(server).is_err(), "{server}");
+        }
+    }
+}
