@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod metrics;
 pub mod problem;
 pub mod secret;
 pub mod store;
