@@ -3,13 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
+use cloakroom::clock::Clock;
 use cloakroom::config::{Config, ConfigError};
 use cloakroom::demo;
+use cloakroom::metrics::Metrics;
 use cloakroom::server::{self, ServerError};
-use cloakroom::store::StoreError;
+use cloakroom::store::{self, StoreError};
 use cloakroom::telemetry::{self, Causes};
 
 /// A reverse proxy that gives server-side sessions to backends that have none.
@@ -112,7 +115,7 @@ fn check(file: &Path, offline: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(open_store(&config))?;
+    runtime.block_on(store::open(&config.store, Clock::system(), Arc::new(Metrics::new())))?;
     println!("{}: the configuration is good, and the store can be opened", file.display());
     Ok(())
 }
@@ -128,11 +131,6 @@ fn show(listen: &str) -> Result<(), Failure> {
 fn start(config: Config) -> Result<(), Failure> {
     telemetry::install(&config.log).map_err(Failure::Log)?;
     Ok(server::run(config)?)
-}
-
-/// CALL SITE: `store::open(&config.store, Clock::system(), Arc::new(Metrics::new())).await.map(drop)`.
-async fn open_store(_: &Config) -> Result<(), StoreError> {
-    Ok(())
 }
 
 #[cfg(test)]

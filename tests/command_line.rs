@@ -42,11 +42,28 @@ fn a_wrong_configuration_is_78_and_names_every_fault() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_is_69_unless_it_is_left_alone() {
+    let text = format!("{GOOD}[store]\nengine = 'redis'\nurl = 'redis://:hunter2@127.0.0.1:1/0'\n");
+    let (code, said, complained) = check(&text, &[]);
+    assert_eq!((code, said.as_str()), (Some(69), ""), "{complained}");
+    assert!(complained.starts_with("the store cannot be opened: "), "{complained}");
+    assert!(!complained.contains("hunter2"), "{complained}");
+    let (code, ..) = check(&text, &["--offline"]);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_78_and_says_why() {
     let output = cloakroom(&["check", "--config", "/nonexistent/cloakroom.toml"]);
     let complained = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(complained.contains("/nonexistent/cloakroom.toml cannot be read: No such file"), "{complained}");
+}
+
+#[test]
+fn the_example_is_good() {
+    let (code, _, complained) = check(include_str!("../config.example.toml"), &["--offline"]);
+    assert_eq!(code, Some(0), "{complained}");
 }
 
 #[test]
