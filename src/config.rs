@@ -14,25 +14,28 @@ use serde::Deserialize;
 
 use crate::admin::AdminSettings;
 use crate::problem::Problem;
+use crate::routes::{RouteSettings, Routes};
+use crate::session::cookie::{CookiePolicy, CookieSettings};
+use crate::session::inject::{HeaderSettings, Injector};
+use crate::session::settings::{SessionRules, SessionSettings};
+use crate::store::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::upstream::UpstreamSettings;
 
 pub use self::fault::{ConfigError, Fault};
 use self::fault::{Origin, Source, suggest};
-pub use self::stand_in::{
-    CookieSettings, HeaderSettings, RouteSettings, ServerSettings, SessionSettings, StoreSettings, UpstreamSettings,
-};
+pub use self::stand_in::ServerSettings;
 
 /// Settings that were read and checked. Reading a file or a command line is the only way to one.
-#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     pub server: ServerSettings,
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// At least one; without `[[routes]]`, everything goes to the only upstream.
-    pub routes: Vec<RouteSettings>,
-    pub session: SessionSettings,
-    pub cookie: CookieSettings,
-    pub headers: HeaderSettings,
+    pub routes: Routes,
+    pub session: SessionRules,
+    pub cookie: CookiePolicy,
+    pub headers: Injector,
     pub store: StoreSettings,
     /// Absent: no admin listener.
     pub admin: Option<AdminSettings>,
@@ -77,7 +80,7 @@ impl Config {
 }
 
 /// The settings as they stand in the file.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
     server: ServerSettings,
@@ -96,32 +99,31 @@ impl Written {
         if let (true, [only]) = (self.routes.is_empty(), self.upstreams.keys().collect::<Vec<_>>().as_slice()) {
             self.routes.push(RouteSettings::to(only));
         }
-        let parts = [
-            self.server.check(),
-            stand_in::check_routes(&self.routes),
-            self.session.check(),
-            self.cookie.check(),
-            self.headers.check(),
-            self.store.check(),
-        ];
-        let upstreams = self.upstreams.iter().map(|(name, upstream)| upstream.check(name));
-        let mut problems: Vec<_> = parts.into_iter().chain(upstreams).filter_map(Result::err).collect();
-        problems.extend(self.check_ways());
+        let mut problems = self.check_ways();
         problems.extend(self.check_admin());
-        if !problems.is_empty() {
-            return Err(problems);
+        for (name, upstream) in &self.upstreams {
+            problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
-        Ok(Config {
-            server: self.server,
-            upstreams: self.upstreams,
-            routes: self.routes,
-            session: self.session,
-            cookie: self.cookie,
-            headers: self.headers,
-            store: self.store,
-            admin: self.admin,
-            log: self.log,
-        })
+        problems.extend(self.server.check().err());
+        problems.extend(self.store.check().err());
+        let routes = good(Routes::new(self.routes), &mut problems);
+        let session = good(self.session.check(&self.headers), &mut problems);
+        let cookie = good(self.cookie.check(), &mut problems);
+        let headers = good(self.headers.check(), &mut problems);
+        match (routes, session, cookie, headers) {
+            (Some(routes), Some(session), Some(cookie), Some(headers)) if problems.is_empty() => Ok(Config {
+                server: self.server,
+                upstreams: self.upstreams,
+                routes,
+                session,
+                cookie,
+                headers,
+                store: self.store,
+                admin: self.admin,
+                log: self.log,
+            }),
+            _ => Err(problems),
+        }
     }
 
     /// Every route leads to an upstream, and to every upstream leads a route.
@@ -163,6 +165,11 @@ impl Written {
         let message = format!("server.listen has {public} already; choose another port");
         Some(Problem::new("admin.listen", format!("\"{admin}\""), message))
     }
+}
+
+/// What was checked and is good; else its problem joins the others.
+fn good<T>(checked: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    checked.map_err(|problem| problems.push(problem)).ok()
 }
 
 /// Whether two listeners would answer on the same address.

@@ -11,6 +11,7 @@ pub mod problem;
 pub mod proxy;
 pub mod routes;
 pub mod secret;
+pub mod server;
 pub mod session;
 pub mod sessions;
 pub mod store;

@@ -36,6 +36,22 @@ pub struct RouteSettings {
     pub on_interrupted: OnInterrupted,
 }
 
+impl RouteSettings {
+    /// Everything to one upstream, all else by default.
+    pub fn to(upstream: &str) -> Self {
+        Self {
+            host: Vec::new(),
+            path: root(),
+            upstream: upstream.to_owned(),
+            session: true,
+            on_store_error: OnStoreError::default(),
+            vary: true,
+            save_on_5xx: false,
+            on_interrupted: OnInterrupted::default(),
+        }
+    }
+}
+
 /// Policy for requests whose session cannot be loaded.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]

@@ -29,8 +29,12 @@ fn the_example_loads_with_and_without_its_optional_settings() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    let example = Config::parse(EXAMPLE, "config.example.toml").unwrap();
-    let default = Config::for_upstream("http://127.0.0.1:9000", None).unwrap();
+    let example: Written = toml::from_str(EXAMPLE).unwrap();
+    let default = Written {
+        upstreams: toml::from_str("app = { servers = ['http://127.0.0.1:9000'] }").unwrap(),
+        routes: toml::from_str::<Written>("routes = [{ upstream = 'app' }]").unwrap().routes,
+        ..Written::default()
+    };
     assert_eq!(format!("{example:#?}"), format!("{default:#?}"));
 }
 

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use super::place;
 
 /// Keys and values that the design has and this version has not, so that nobody looks for a typing error.
-const NOT_BUILT: [(&str, &str); 12] = [
+const NOT_BUILT: [(&str, &str); 11] = [
     ("cookies", ""),
     ("routes.near_cache", ""),
     ("routes.pass_cookie", ""),
@@ -23,7 +23,6 @@ const NOT_BUILT: [(&str, &str); 12] = [
     ("store.path", ""),
     ("store.engine", "memcached file cached_db signed_cookies"),
     ("store.format", "msgpack django"),
-    ("session.cycle_on_change", ""),
 ];
 
 /// Why there is no configuration.

@@ -3,7 +3,7 @@ use super::*;
 const UPSTREAM: &str = "[upstreams.app]\nservers = ['http://127.0.0.1:9000']\n";
 
 fn faults(text: &str) -> String {
-    Config::parse(text, "cloakroom.toml").unwrap_err().to_string()
+    Config::parse(text, "cloakroom.toml").err().unwrap().to_string()
 }
 
 /// The message for `text` after a working upstream.
@@ -16,8 +16,7 @@ fn fault(text: &str) -> String {
 #[test]
 fn one_upstream_is_enough() {
     let config = Config::parse(UPSTREAM, "cloakroom.toml").unwrap();
-    assert_eq!(config.routes.len(), 1);
-    assert_eq!((config.routes[0].path.as_str(), config.routes[0].upstream.as_str()), ("/", "app"));
+    assert_eq!(config.routes.find("any.host", "/any/path").unwrap().settings.upstream, "app");
     assert!(config.admin.is_none());
 }
 
@@ -30,7 +29,8 @@ fn impossible_settings_are_named_with_their_place() {
         ),
         (
             "[[routes]]\nupstream = 'app'\n[[routes]]\npath = 'shop'\nupstream = 'app'",
-            "cloakroom.toml:6:8: routes[1].path = \"shop\": must start with /",
+            "cloakroom.toml:6:8: routes[1].path = \"shop\": must start with / and have no dot segments, \
+             query or fragment",
         ),
         (
             "[[routes]]\nupstream = 'ap'",
@@ -73,11 +73,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
         (
             "[[routes]]\nupstream = 'app'\ntarget = 1",
             "cloakroom.toml:5:1: routes[0].target: there is no such key; expected one of host, path, upstream, \
-             save_on_5xx",
-        ),
-        (
-            "cookie = { nmae = 'x' }",
-            "cloakroom.toml:3:1: upstreams.app.cookie: there is no such key; expected one of servers",
+             session, on_store_error, vary, save_on_5xx, on_interrupted",
         ),
     ] {
         assert_eq!(fault(text), message);
@@ -158,7 +154,10 @@ fn routes_and_upstreams_belong_together() {
         "cloakroom.toml:3:1: upstreams.shop = unused: no route leads to it; add one or take it away"
     );
     let both = "[[routes]]\nupstream = 'app'\n[[routes]]\npath = '/shop'\nupstream = 'shop'";
-    assert_eq!(Config::parse(&format!("{two}{both}"), "x").unwrap().routes.len(), 2);
+    let config = Config::parse(&format!("{two}{both}"), "x").unwrap();
+    for (path, upstream) in [("/", "app"), ("/shop/cart", "shop")] {
+        assert_eq!(config.routes.find("any.host", path).unwrap().settings.upstream, upstream);
+    }
 }
 
 #[test]
@@ -187,22 +186,17 @@ fn the_command_line_goes_through_the_same_checks() {
     );
     for (upstream, listen, place) in [
         ("ftp://h", None, "--upstream: \"ftp://h\": "),
-        ("http://h\"]\ncookie.name = \"x", None, "--upstream: "),
+        ("http://h\"]\ncookie.name = [\"x", None, "--upstream: "),
         ("http://h", Some("8080"), "--listen: "),
     ] {
-        let result = Config::for_upstream(upstream, listen);
-        if upstream.contains('\n') {
-            assert!(result.is_ok_and(|config| config.cookie.name == "sessionid"), "a quote does not end the value");
-            continue;
-        }
-        let message = result.unwrap_err().to_string();
+        let message = Config::for_upstream(upstream, listen).err().unwrap().to_string();
         assert!(message.starts_with(place), "{message}");
     }
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = Config::load(Path::new("/nonexistent/cloakroom.toml")).unwrap_err();
+    let error = Config::load(Path::new("/nonexistent/cloakroom.toml")).err().unwrap();
     assert_eq!(error.to_string(), "the configuration /nonexistent/cloakroom.toml cannot be read");
     assert!(std::error::Error::source(&error).is_some());
 }

@@ -1,13 +1,52 @@
 //! Stores: opaque bytes under a key until a deadline. To add an engine: one file here, one line in [`open`], and one
 //! test that names it to the conformance suite in `tests/stores`.
 
+mod breaker;
+mod db;
+mod guarded;
+mod memory;
+mod redis;
+mod settings;
+
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+pub use self::guarded::Guarded;
+pub use self::settings::{Engine, Format, StoreSettings};
+use crate::clock::{Clock, Timestamp};
+use crate::metrics::Metrics;
+
+/// Opens the store the settings name, within its time limit and behind its circuit breaker.
+///
+/// What it keeps open lives in the runtime that calls; every worker then asks for its own with
+/// [`SessionStore::attach`].
+///
+/// # Errors
+/// The store cannot be reached or refuses us, or the settings cannot be meant.
+pub async fn open(
+    settings: &StoreSettings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<dyn SessionStore>, StoreError> {
+    let engine = open_engine(settings, clock).await?;
+    Ok(Arc::new(Guarded::new(engine, settings.timeout, metrics)))
+}
+
+/// As [`open`], but the bare engine: without time limit and circuit breaker.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_engine(settings: &StoreSettings, clock: Clock) -> Result<Arc<dyn SessionStore>, StoreError> {
+    settings.check().map_err(|problem| StoreError::Failed(problem.into()))?;
+    Ok(match settings.engine {
+        Engine::Db => Arc::new(db::Db::open(settings, clock).await?),
+        Engine::Memory => Arc::new(memory::Memory::new(settings.max_bytes, clock)),
+        Engine::Redis => Arc::new(redis::Redis::open(settings, clock).await?),
+    })
+}
 
 /// Where sessions are kept. What an engine promises:
 ///

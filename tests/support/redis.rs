@@ -1,0 +1,187 @@
+//! A real Redis server for a test: in an empty directory, on a port of its own, ended when dropped.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The user that [`RedisServer::with_tls`] lets in, and nobody else.
+pub const USER: &str = "cloakroom";
+pub const PASSWORD: &str = "p@ss:w/rd?";
+
+/// All that the engine needs.
+const PERMISSIONS: &str =
+    "~session:* +get +set +del +exists +getrange +setrange +pexpire +persist +evalsha +script|load";
+
+/// Long enough for any machine; reached only when something is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct RedisServer {
+    directory: TempDir,
+    port: u16,
+    tls: bool,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// On TCP and on a Unix socket, open to everyone.
+    pub fn start() -> Self {
+        Self::started(false)
+    }
+
+    /// On TLS over TCP only, for [`USER`] with [`PASSWORD`] only.
+    pub fn with_tls() -> Self {
+        Self::started(true)
+    }
+
+    fn started(tls: bool) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for redis-server");
+        if tls {
+            write_certificates(directory.path());
+            let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS}\n");
+            std::fs::write(directory.path().join("users.acl"), users).expect("a file for redis-server");
+        }
+        let mut server = Self { directory, port: 0, tls, child: None };
+        // Between choosing a free port and taking it another process may take it.
+        for _ in 0..20 {
+            server.port = free_port();
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start: {}", server.log());
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart(&mut self) {
+        self.stop();
+        let start = Instant::now();
+        while !self.run() {
+            assert!(start.elapsed() < PATIENCE, "redis-server did not come back: {}", self.log());
+        }
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("redis-server can be ended");
+            child.wait().expect("redis-server has ended");
+        }
+    }
+
+    /// Leaves it running and deaf, until [`RedisServer::resume`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn tcp_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn unix_url(&self) -> String {
+        format!("redis+unix://{}", self.path("redis.sock").display())
+    }
+
+    /// Without user and password.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.port)
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.path("ca.pem")
+    }
+
+    /// A plain connection over TCP, to look at what is stored and to spoil it.
+    pub fn look(&self) -> redis::Connection {
+        redis::Client::open(self.tcp_url()).and_then(|client| client.get_connection()).expect("redis-server answers")
+    }
+
+    /// True once it takes connections; false if it ended instead.
+    fn run(&mut self) -> bool {
+        let mut child = self.command().spawn().unwrap_or_else(|error| {
+            panic!("redis-server cannot be started ({error}): install the Debian package redis-server");
+        });
+        let start = Instant::now();
+        while !self.log().contains("Ready to accept connections") {
+            if child.try_wait().expect("redis-server can be waited for").is_some() {
+                return false;
+            }
+            assert!(start.elapsed() < PATIENCE, "redis-server is not ready: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child = Some(child);
+        true
+    }
+
+    fn command(&self) -> Command {
+        let _ = std::fs::remove_file(self.path("log"));
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "log"]);
+        command.arg("--dir").arg(self.directory.path());
+        if self.tls {
+            command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--tls-ca-cert-file"]);
+            command.arg(self.path("ca.pem")).arg("--tls-cert-file").arg(self.path("server.pem"));
+            command.arg("--tls-key-file").arg(self.path("server.key"));
+            command.args(["--aclfile", "users.acl"]);
+        } else {
+            command.args(["--port", &port, "--unixsocket"]).arg(self.path("redis.sock"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("redis-server is running");
+        // The shell's own `kill` is there even where the program is not installed.
+        let kill = format!("kill -{name} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success(), "{kill}");
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// An authority `ca.pem`, and a certificate by it for localhost.
+fn write_certificates(directory: &Path) {
+    std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost\n").expect("a file for openssl");
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"));
+    openssl(directory, &format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
+    let by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names";
+    openssl(directory, &format!("x509 -req -in server.csr -out server.pem {by}"));
+}
+
+fn openssl(directory: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .unwrap_or_else(|error| panic!("openssl cannot be started ({error}): install the Debian package openssl"));
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
