@@ -4,7 +4,6 @@
 
 mod fault;
 mod place;
-mod stand_in;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ use crate::upstream::UpstreamSettings;
 
 pub use self::fault::{ConfigError, Fault};
 use self::fault::{Origin, Source, suggest};
-pub use self::stand_in::ServerSettings;
+use crate::server::ServerSettings;
 
 /// Settings that were read and checked. Reading a file or a command line is the only way to one.
 #[non_exhaustive]

@@ -1,0 +1,292 @@
+//! The server's life: bind and open, answer, drain.
+
+mod settings;
+mod stream;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::routes::Routes;
+use crate::sessions;
+use crate::store::{self, SessionStore, StoreError};
+use crate::upstream::UpstreamSettings;
+
+pub use self::settings::ServerSettings;
+
+/// Connections the kernel holds for each listener until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the system gives no runtime, signal or thread")]
+    Runtime(#[source] io::Error),
+    #[error("a setting cannot be meant")]
+    Setting(#[from] Problem),
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    #[error("a worker ended unasked")]
+    Worker,
+}
+
+/// What the workers have in common.
+struct Shared {
+    settings: ServerSettings,
+    upstreams: BTreeMap<String, UpstreamSettings>,
+    routes: Arc<Routes>,
+    sessions: sessions::Shared,
+    store: Arc<dyn SessionStore>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    access_log: bool,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// A server that listens and whose store is open, but that answers nobody yet.
+pub struct Server {
+    shared: Arc<Shared>,
+    /// For each worker, its listener on every address.
+    listeners: Vec<Vec<TcpListener>>,
+    admin: Option<TcpListener>,
+    clear_interval: Duration,
+}
+
+/// Answers visitors until the process gets SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`ServerError`].
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
+        let server = Server::open(config, Clock::system()).await?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.run(stop).await
+    })
+}
+
+impl Server {
+    /// Binds every address and opens the store.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn open(config: Config, clock: Clock) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new());
+        let listeners = bind_workers(&config.server)?;
+        let store = store::open(&config.store, clock.clone(), Arc::clone(&metrics)).await?;
+        Self::assemble(config, clock, listeners, store, metrics)
+    }
+
+    /// As [`Server::open`], with a store that is open already.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn with_store(config: Config, clock: Clock, store: Arc<dyn SessionStore>) -> Result<Self, ServerError> {
+        let listeners = bind_workers(&config.server)?;
+        Self::assemble(config, clock, listeners, store, Arc::new(Metrics::new()))
+    }
+
+    fn assemble(
+        config: Config,
+        clock: Clock,
+        listeners: Vec<Vec<TcpListener>>,
+        store: Arc<dyn SessionStore>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ServerError> {
+        let admin = config.admin.as_ref().map(|admin| bind(admin.listen, Sharing::Alone)).transpose()?;
+        let shared = Shared {
+            places: Arc::new(Semaphore::new(config.server.max_connections)),
+            settings: config.server,
+            upstreams: config.upstreams,
+            routes: Arc::new(config.routes),
+            sessions: sessions::Shared::new(config.session, config.cookie, config.headers),
+            store,
+            metrics,
+            clock,
+            access_log: config.log.access,
+            stop: CancellationToken::new(),
+        };
+        Ok(Self { shared: Arc::new(shared), listeners, admin, clear_interval: config.store.clear_interval })
+    }
+
+    /// Where visitors are answered: the ports that the system chose for those given as 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.first().map(Vec::as_slice).unwrap_or_default();
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Where operators are answered.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Answers until `stop`; then takes no new connections, lets what is under way end for at most
+    /// `server.shutdown_grace`, and returns.
+    ///
+    /// # Errors
+    /// A worker could not start, or ended unasked.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let addresses = self.addresses();
+        let Self { shared, listeners, admin, clear_interval } = self;
+        // Whatever ends this function ends the workers and whoever serves the operators.
+        let _stop_all = shared.stop.clone().drop_guard();
+        let operators = admin.map(|listener| serve_operators(&shared, listener)).transpose()?;
+        tokio::spawn(sweep(Arc::clone(&shared), clear_interval));
+        let mut workers = Workers::default();
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            workers.start(index, Arc::clone(&shared), listeners).await?;
+        }
+        for address in &addresses {
+            tracing::info!(%address, workers = workers.running.len(), "listening");
+        }
+        let stopped = tokio::select! {
+            () = stop => Ok(()),
+            () = workers.any_end() => Err(ServerError::Worker),
+        };
+        tracing::info!("stopping: no new connections, requests under way may end");
+        shared.stop.cancel();
+        workers.all_end().await;
+        if let Some(operators) = operators {
+            operators.await.ok();
+        }
+        tracing::info!("stopped");
+        stopped
+    }
+}
+
+/// Worker threads, each with a signal of its end.
+#[derive(Default)]
+struct Workers {
+    running: Vec<oneshot::Receiver<()>>,
+}
+
+impl Workers {
+    /// Starts a worker and waits until it answers.
+    async fn start(
+        &mut self,
+        index: usize,
+        shared: Arc<Shared>,
+        listeners: Vec<TcpListener>,
+    ) -> Result<(), ServerError> {
+        let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let work = move || {
+            // Dropped at the end, also that of a panic.
+            let _end: oneshot::Sender<()> = end;
+            if let Err(error) = worker::run(&shared, listeners, ready) {
+                tracing::error!(error = &error as &dyn Error, "a worker failed");
+            }
+        };
+        thread::Builder::new().name(format!("worker-{index}")).spawn(work).map_err(ServerError::Runtime)?;
+        is_ready.await.map_err(|_| ServerError::Worker)??;
+        self.running.push(ended);
+        Ok(())
+    }
+
+    async fn any_end(&mut self) {
+        std::future::poll_fn(|cx| {
+            let ended = self.running.iter_mut().any(|worker| std::pin::Pin::new(worker).poll(cx).is_ready());
+            if ended { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+
+    async fn all_end(self) {
+        for worker in self.running {
+            // An error is how the end shows: the worker's half was dropped.
+            worker.await.ok();
+        }
+    }
+}
+
+fn serve_operators(shared: &Arc<Shared>, listener: TcpListener) -> Result<tokio::task::JoinHandle<()>, ServerError> {
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(ServerError::Runtime)?;
+    let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+    let stop = shared.stop.clone();
+    Ok(tokio::spawn(async move { admin::serve(listener, store, metrics, stop.cancelled()).await }))
+}
+
+/// Removes expired records now and then, for engines that do not do so by themselves.
+async fn sweep(shared: Arc<Shared>, interval: Duration) {
+    let sweeping = async {
+        loop {
+            tokio::time::sleep(interval).await;
+            match shared.store.sweep().await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(target: "cloakroom::session", count, event = "expired", "expired sessions were swept")
+                }
+                Err(error) => tracing::warn!(error = &error as &dyn Error, "expired sessions could not be swept"),
+            }
+        }
+    };
+    tokio::select! {
+        () = sweeping => {}
+        () = shared.stop.cancelled() => {}
+    }
+}
+
+/// Whether several sockets listen on one address.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Sharing {
+    Alone,
+    /// The kernel spreads connections over all sockets with `SO_REUSEPORT`.
+    Port,
+}
+
+fn bind_workers(settings: &ServerSettings) -> Result<Vec<Vec<TcpListener>>, ServerError> {
+    let count = settings.worker_count();
+    let mut workers: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    for &address in &settings.listen {
+        // Another process that shares its port would go unnoticed and take half of the visitors.
+        let alone = bind(address, Sharing::Alone)?;
+        if let [only] = workers.as_mut_slice() {
+            only.push(alone);
+            continue;
+        }
+        let address = alone.local_addr().unwrap_or(address);
+        drop(alone);
+        for worker in &mut workers {
+            worker.push(bind(address, Sharing::Port)?);
+        }
+    }
+    Ok(workers)
+}
+
+fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ServerError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing == Sharing::Port)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| ServerError::Listen { address, source })
+}

@@ -1,0 +1,179 @@
+//! A worker: one thread, one runtime, its own listeners, its own connections to backends and store.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::settings::ServerSettings;
+use super::stream::Stream;
+use super::{ServerError, Shared};
+use crate::app::{App, RequestLimits};
+use crate::proxy;
+use crate::sessions::Sessions;
+use crate::upstream::Upstream;
+
+/// How long to wait when no connection can be accepted: the usual reason, too many open files, does not pass at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `listeners` until `stop`, then lets what is under way end; says through `ready` when it answers.
+pub fn run(
+    shared: &Shared,
+    listeners: Vec<std::net::TcpListener>,
+    ready: oneshot::Sender<Result<(), ServerError>>,
+) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+    runtime.block_on(async {
+        let app = match open(shared).await {
+            Ok(app) => Arc::new(app),
+            Err(error) => {
+                // Whoever waits reports it; if nobody waits any more, another worker failed first.
+                ready.send(Err(error)).ok();
+                return Ok(());
+            }
+        };
+        let connections = TaskTracker::new();
+        let visitors = Arc::new(Visitors::new(shared, app, connections.clone()));
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener).map_err(ServerError::Runtime)?;
+            connections.spawn(Arc::clone(&visitors).accept(listener));
+        }
+        ready.send(Ok(())).ok();
+        shared.stop.cancelled().await;
+        let drained = async {
+            connections.close();
+            connections.wait().await;
+            visitors.app.tasks.close();
+            visitors.app.tasks.wait().await;
+        };
+        if tokio::time::timeout(shared.settings.shutdown_grace, drained).await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "requests were cut off at the end of server.shutdown_grace"
+            );
+        }
+        Ok(())
+    })
+}
+
+async fn open(shared: &Shared) -> Result<App, ServerError> {
+    let store = Arc::clone(&shared.store).attach().await?;
+    let upstreams = shared.upstreams.iter().map(|(name, settings)| {
+        let upstream = Upstream::new(settings.clone(), &format!("upstreams.{name}"))?;
+        Ok((name.clone(), upstream))
+    });
+    let settings = &shared.settings;
+    Ok(App {
+        routes: Arc::clone(&shared.routes),
+        sessions: Sessions::new(shared.sessions.clone(), store, shared.clock.clone(), Arc::clone(&shared.metrics)),
+        upstreams: upstreams.collect::<Result<_, ServerError>>()?,
+        metrics: Arc::clone(&shared.metrics),
+        limits: RequestLimits {
+            max_uri_bytes: settings.max_uri_bytes,
+            max_header_bytes: settings.max_header_bytes,
+            max_body_bytes: settings.max_body_bytes,
+        },
+        trusted_proxies: settings.trusted_proxies.clone(),
+        access_log: shared.access_log,
+        tasks: TaskTracker::new(),
+    })
+}
+
+/// The visitors of one worker.
+struct Visitors {
+    app: Arc<App>,
+    http: http1::Builder,
+    /// One for each connection there may be, over all workers.
+    places: Arc<Semaphore>,
+    send_timeout: Duration,
+    stop: CancellationToken,
+    connections: TaskTracker,
+}
+
+impl Visitors {
+    fn new(shared: &Shared, app: Arc<App>, connections: TaskTracker) -> Self {
+        let ServerSettings { max_headers, header_timeout, send_timeout, .. } = shared.settings;
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_headers(max_headers)
+            .max_buf_size(shared.settings.buffer_bytes());
+        let (places, stop) = (Arc::clone(&shared.places), shared.stop.clone());
+        Self { app, http, places, send_timeout, stop, connections }
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = async {
+                // Never closed, so there is a place some time.
+                let place = Arc::clone(&self.places).acquire_owned().await.ok();
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    let visitors = Arc::clone(&self);
+                    self.connections.spawn(async move {
+                        visitors.serve(socket, peer).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn Error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection until either side has enough of it.
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
+        let _open = Open::new(&self.app);
+        // Answers are written whole; waiting to fill a packet would only delay their last bytes.
+        socket.set_nodelay(true).ok();
+        let service = service_fn(|request| {
+            let app = Arc::clone(&self.app);
+            async move { Ok::<_, Infallible>(proxy::handle(app, peer, request).await) }
+        });
+        let stream = TokioIo::new(Stream::new(socket, self.send_timeout));
+        let mut connection = std::pin::pin!(self.http.serve_connection(stream, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = &error as &dyn Error, client = %peer, "a connection ended early");
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Open<'a>(&'a App);
+
+impl<'a> Open<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics.connection_opened();
+        Self(app)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connection_closed();
+    }
+}
