@@ -52,15 +52,21 @@ where
     }
 }
 
-/// An error with its causes on one line: `message: cause: cause of the cause`.
+/// An error with its causes on one line: `message: cause: cause of the cause`. A cause that the message before it ends
+/// with already, as some libraries write theirs, is not repeated.
 pub struct Causes<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.0)?;
+        let mut message = self.0.to_string();
+        formatter.write_str(&message)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(formatter, ": {error}")?;
+            let next = error.to_string();
+            if !message.ends_with(&next) {
+                write!(formatter, ": {next}")?;
+            }
+            message = next;
             cause = error.source();
         }
         Ok(())
@@ -241,6 +247,11 @@ mod tests {
         #[error("the store cannot be opened")]
         struct Outer(#[source] io::Error);
 
+        #[derive(Debug, thiserror::Error)]
+        #[error("redis: {0}")]
+        struct Talkative(#[source] io::Error);
+
+        assert_eq!(Causes(&Talkative(io::Error::other("refused"))).to_string(), "redis: refused");
         let error = Outer(io::Error::other("no such file"));
         assert_eq!(Causes(&error).to_string(), "the store cannot be opened: no such file");
         let text = logged(LogFormat::Text, || tracing::error!(error = &error as &dyn Error, "stopped"));
