@@ -79,7 +79,7 @@ impl Failure {
     fn code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(78),
-            Self::Store(_) => ExitCode::from(69),
+            Self::Store(_) | Self::Server(ServerError::Store(_)) => ExitCode::from(69),
             Self::Demo(_) | Self::Log(_) | Self::Runtime(_) | Self::Server(_) => ExitCode::FAILURE,
         }
     }
@@ -127,7 +127,6 @@ fn show(listen: &str) -> Result<(), Failure> {
     start(config)
 }
 
-/// CALL SITE: the server.
 fn start(config: Config) -> Result<(), Failure> {
     telemetry::install(&config.log).map_err(Failure::Log)?;
     Ok(server::run(config)?)
