@@ -1,0 +1,10 @@
+//! The whole proxy between a visitor and a backend, both on plain sockets.
+
+#[path = "../support/backend.rs"]
+mod backend;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/visitor.rs"]
+mod visitor;
+
+mod protocol;
