@@ -74,7 +74,15 @@ pub(super) struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    pub(super) fn succeeded(mut self) {
+    pub(super) fn settle(self, success: bool) {
+        if success {
+            self.succeeded();
+        } else {
+            self.failed();
+        }
+    }
+
+    fn succeeded(mut self) {
         let mut state = self.breaker.lock();
         if std::mem::take(&mut self.trial) {
             *state = State::Closed { failures: 0 };
@@ -84,7 +92,7 @@ impl Permit<'_> {
         }
     }
 
-    pub(super) fn failed(mut self) {
+    fn failed(mut self) {
         let mut state = self.breaker.lock();
         let trial = std::mem::take(&mut self.trial);
         match &mut *state {
