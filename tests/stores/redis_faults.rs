@@ -50,7 +50,7 @@ async fn nobody_there_is_unreachable() {
 async fn deaf_redis_costs_the_time_limit_and_then_nothing_until_it_hears_again() {
     let server = RedisServer::start();
     let url = server.tcp_url();
-    let store = open(&settings(&format!("engine = 'redis'\nurl = '{url}'\ntimeout = '100ms'"))).await.unwrap();
+    let store = open(&settings(&format!("engine = 'redis'\nurl = '{url}'\ntimeout = '500ms'"))).await.unwrap();
     comes_back(&*store).await;
     server.pause();
     assert!(matches!(store.load(&key()).await, Err(StoreError::Timeout)));
