@@ -74,17 +74,26 @@ pub(super) struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    pub(super) fn succeeded(mut self) {
+    pub(super) fn settle(self, success: bool) {
+        if success {
+            self.succeeded();
+        } else {
+            self.failed();
+        }
+    }
+
+    fn succeeded(mut self) {
         let mut state = self.breaker.lock();
         if std::mem::take(&mut self.trial) {
             *state = State::Closed { failures: 0 };
+            tracing::info!("the store answers again");
             self.breaker.metrics.breaker_open(false);
         } else if let State::Closed { failures } = &mut *state {
             *failures = 0;
         }
     }
 
-    pub(super) fn failed(mut self) {
+    fn failed(mut self) {
         let mut state = self.breaker.lock();
         let trial = std::mem::take(&mut self.trial);
         match &mut *state {
@@ -95,6 +104,9 @@ impl Permit<'_> {
             State::Closed { failures } => {
                 *failures += 1;
                 if *failures >= FAILURES {
+                    tracing::warn!(
+                        "the store failed {FAILURES} times in a row; it is left alone and tried now and then"
+                    );
                     self.breaker.open(&mut state, FIRST_PAUSE);
                 }
             }
@@ -192,18 +204,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_from_before_it_opened_change_nothing() {
         let breaker = breaker();
-        let [early_success, early_failure, dropped] = std::array::from_fn(|_| breaker.admit().unwrap());
+        let [success, failure, dropped] = std::array::from_fn(|_| breaker.admit().unwrap());
         for _ in 0..FAILURES {
             breaker.admit().unwrap().failed();
         }
-        early_success.succeeded();
-        early_failure.failed();
+        success.succeeded();
+        failure.failed();
         drop(dropped);
         assert!(is_open(&breaker));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn during_a_trial_only_its_own_outcome_counts() {
+        let breaker = breaker();
+        let [success, failure, dropped] = std::array::from_fn(|_| breaker.admit().unwrap());
+        for _ in 0..FAILURES {
+            breaker.admit().unwrap().failed();
+        }
         tokio::time::advance(FIRST_PAUSE).await;
         let trial = breaker.admit().unwrap();
-        assert!(is_open(&breaker));
-        drop(trial);
+        success.succeeded();
+        failure.failed();
+        drop(dropped);
+        tokio::time::advance(LONGEST_PAUSE).await;
+        assert!(is_open(&breaker), "a second trial beside the first");
+        trial.succeeded();
+        assert!(breaker.is_closed());
     }
 
     #[test]

@@ -39,11 +39,7 @@ impl Guarded {
             Err(open) => Err(open),
             Ok(permit) => {
                 let result = timeout(self.limit, work).await.unwrap_or(Err(StoreError::Timeout));
-                if result.is_ok() {
-                    permit.succeeded()
-                } else {
-                    permit.failed()
-                }
+                permit.settle(result.is_ok());
                 result
             }
         };

@@ -187,7 +187,7 @@ mod tests {
         assert!(matches!(saved, Saved::Stored(_)), "{name}");
     }
 
-    async fn names(store: &Memory) -> Vec<String> {
+    fn names(store: &Memory) -> Vec<String> {
         store.lock().by_use.keys().map(|key| key.as_str().to_owned()).collect()
     }
 
@@ -200,7 +200,7 @@ mod tests {
         keep(&store, "young", 1_000, later(100)).await;
         clock.advance(Duration::from_millis(1));
         keep(&store, "new", 1_000, later(100)).await;
-        assert_eq!(names(&store).await, ["lives", "young", "new"]);
+        assert_eq!(names(&store), ["lives", "young", "new"]);
     }
 
     #[tokio::test]

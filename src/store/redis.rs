@@ -18,7 +18,7 @@ use crate::clock::{Clock, Timestamp};
 
 /// How much longer than its deadline Redis keeps a record. The deadline itself stands in the record and is compared
 /// with our clock; this allows for that clock and Redis's to run apart.
-const GRACE: Duration = Duration::from_mins(1);
+const GRACE: Duration = Duration::from_secs(60);
 /// Redis refuses to add up larger times than this many milliseconds; a deadline beyond it is never reached.
 const FOR_EVER: u64 = 1 << 52;
 
@@ -36,7 +36,7 @@ struct Shared {
 }
 
 impl Redis {
-    /// Connects, so that a wrong address or password is known at start.
+    /// Connects and reads once, so that a wrong address, password or permission is known at start.
     ///
     /// # Errors
     /// [`StoreError::Failed`] if Redis refused us or the settings cannot be meant, [`StoreError::Unreachable`] if it
@@ -48,19 +48,14 @@ impl Redis {
             save: Script::new(include_str!("redis/save.lua")),
             touch: Script::new(include_str!("redis/touch.lua")),
         };
-        Ok(Self { connection: Connection::open(settings).await?, shared: Arc::new(shared) })
+        let opened = Self { connection: Connection::open(settings).await?, shared: Arc::new(shared) };
+        // Redis lets anyone connect; only a command shows that a password or a permission is missing.
+        opened.load(&Key::new("")).await?;
+        Ok(opened)
     }
 
     fn name(&self, key: &Key) -> String {
         format!("{}{}", self.shared.prefix, key.as_str())
-    }
-}
-
-impl Shared {
-    /// How many milliseconds Redis is to keep a record; `"0"` is for ever.
-    fn keep(&self, expires_at: Timestamp, now: Timestamp) -> String {
-        let millis = u64::try_from(expires_at.since(now).saturating_add(GRACE).as_millis()).unwrap_or(u64::MAX);
-        if millis < FOR_EVER { millis.to_string() } else { "0".to_owned() }
     }
 }
 
@@ -99,7 +94,7 @@ impl SessionStore for Redis {
             Expected::Absent => String::new(),
             Expected::Version(version) => version_text(version),
         });
-        script.arg(deadline_text(now)).arg(stored).arg(self.shared.keep(expires_at, now));
+        script.arg(deadline_text(now)).arg(stored).arg(keep(expires_at, now));
         let saved =
             self.connection.call(async |mut connection| script.invoke_async::<bool>(&mut connection).await).await?;
         Ok(if saved { Saved::Stored(version) } else { Saved::Conflict })
@@ -109,7 +104,7 @@ impl SessionStore for Redis {
         let now = self.shared.clock.now();
         let mut script = self.shared.touch.key(self.name(key));
         script.arg(version_text(expected)).arg(deadline_text(now));
-        script.arg(deadline_text(expires_at)).arg(self.shared.keep(expires_at, now));
+        script.arg(deadline_text(expires_at)).arg(keep(expires_at, now));
         self.connection.call(async |mut connection| script.invoke_async(&mut connection).await).await
     }
 
@@ -124,4 +119,10 @@ impl SessionStore for Redis {
         let connection = self.connection.another().await?;
         Ok(Arc::new(Self { connection, shared: Arc::clone(&self.shared) }))
     }
+}
+
+/// How many milliseconds Redis is to keep a record; `"0"` is for ever.
+fn keep(expires_at: Timestamp, now: Timestamp) -> String {
+    let millis = u64::try_from(expires_at.since(now).saturating_add(GRACE).as_millis()).unwrap_or(u64::MAX);
+    if millis < FOR_EVER { millis.to_string() } else { "0".to_owned() }
 }

@@ -66,7 +66,7 @@ impl Default for StoreSettings {
             prefix: "session:".to_owned(),
             timeout: Duration::from_millis(250),
             max_bytes: 256 << 20,
-            clear_interval: Duration::from_mins(5),
+            clear_interval: Duration::from_secs(300),
             ca_file: None,
             username: None,
             password: None,

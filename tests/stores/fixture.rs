@@ -107,7 +107,3 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
-
-pub fn opened(result: Result<Arc<dyn SessionStore>, StoreError>) -> Option<StoreError> {
-    result.err()
-}

@@ -4,8 +4,10 @@
 
 mod cases;
 mod database;
+mod eviction;
 mod fixture;
 mod guard;
+mod races;
 mod redis_faults;
 mod redis_layout;
 #[path = "../support/redis.rs"]
@@ -17,7 +19,7 @@ macro_rules! suite {
     ($($engine:ident = $fixture:expr;)+) => {
         $(mod $engine {
             use super::*;
-            suite! { @ $fixture =>
+            suite! { @ $fixture, cases =>
                 absent_is_not_found
                 a_saved_record_comes_back
                 save_absent_over_a_living_record_conflicts
@@ -30,22 +32,24 @@ macro_rules! suite {
                 touch_moves_the_deadline_forward_only
                 touch_keeps_version_and_value
                 touch_needs_the_version
-                touch_and_save_at_the_same_time_lose_nothing
-                of_many_who_create_one_wins
-                of_many_who_replace_one_wins
-                a_counter_loses_nothing
                 attached_handles_see_one_store
                 any_bytes_come_back
                 any_key_is_a_key_of_its_own
                 sweep_takes_the_expired_only
                 a_future_that_was_dropped_harms_nobody
             }
+            suite! { @ $fixture, races =>
+                touch_and_save_at_the_same_time_lose_nothing
+                of_many_who_create_one_wins
+                of_many_who_replace_one_wins
+                a_counter_loses_nothing
+            }
         })+
     };
-    (@ $fixture:expr => $($case:ident)+) => {
+    (@ $fixture:expr, $part:ident => $($case:ident)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            cases::$case(&$fixture).await;
+            $part::$case(&$fixture).await;
         })+
     };
 }
@@ -80,14 +84,4 @@ survivors! {
     redis_tcp = Fixture::redis_tcp();
     redis_unix = Fixture::redis_unix();
     redis_tls_acl = Fixture::redis_tls();
-}
-
-#[tokio::test]
-async fn memory_evicts_what_was_used_longest_ago() {
-    cases::the_least_recently_used_goes_first().await;
-}
-
-#[tokio::test]
-async fn memory_refuses_what_is_larger_than_itself() {
-    cases::what_is_too_large_is_refused_and_evicts_nothing().await;
 }

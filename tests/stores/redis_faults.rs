@@ -1,1 +1,179 @@
-//! x
+//! Redis that is not there, does not answer, goes away, comes back or refuses us.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use cloakroom::clock::Clock;
+use cloakroom::metrics::Metrics;
+use cloakroom::store::{self, Expected, Key, Saved, SessionStore, StoreError, StoreSettings};
+
+use crate::cases::stored;
+use crate::fixture::{Fixture, START, chain, settings};
+use crate::redis_server::{PASSWORD, RedisServer, USER, free_port};
+
+fn key() -> Key {
+    Key::new("visitor")
+}
+
+async fn open(settings: &StoreSettings) -> Result<Arc<dyn SessionStore>, StoreError> {
+    store::open(settings, Clock::manual(START), Arc::new(Metrics::new())).await
+}
+
+/// Why it does not open.
+async fn refusal(settings: &StoreSettings) -> StoreError {
+    match open(settings).await {
+        Ok(_) => panic!("opened with {settings:?}"),
+        Err(error) => error,
+    }
+}
+
+/// Asks until it answers; that it never does is for whoever runs the tests to notice.
+async fn comes_back(store: &dyn SessionStore) {
+    while store.load(&key()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let missing = "redis+unix:///nonexistent/redis.sock".to_owned();
+    for url in [format!("redis://127.0.0.1:{}", free_port()), missing] {
+        let error = refusal(&settings(&format!("engine = 'redis'\nurl = '{url}'"))).await;
+        assert!(matches!(error, StoreError::Unreachable(_)), "{url}: {}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn deaf_redis_costs_the_time_limit_and_then_nothing_until_it_hears_again() {
+    let server = RedisServer::start();
+    let url = server.tcp_url();
+    let store = open(&settings(&format!("engine = 'redis'\nurl = '{url}'\ntimeout = '500ms'"))).await.unwrap();
+    comes_back(&*store).await;
+    server.pause();
+    assert!(matches!(store.load(&key()).await, Err(StoreError::Timeout)));
+    for _ in 0..4 {
+        let error = store.load(&key()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Timeout | StoreError::Unreachable(_)), "{}", chain(&error));
+    }
+    assert!(matches!(store.load(&key()).await, Err(StoreError::Open)));
+    server.resume();
+    comes_back(&*store).await;
+}
+
+#[tokio::test]
+async fn a_worker_survives_a_restart_of_redis_without_being_opened_again() {
+    let mut fixture = Fixture::redis_tcp();
+    for guarded in [false, true] {
+        if guarded {
+            fixture = fixture.guarded();
+        }
+        let store = fixture.open().await;
+        let worker = Arc::clone(&store).attach().await.unwrap();
+        let version = stored(&*worker, &key(), Expected::Absent, "x", fixture.later(60_000)).await;
+        fixture.redis.as_mut().unwrap().stop();
+        for handle in [&store, &worker].iter().cycle().take(10) {
+            let error = handle.load(&key()).await.unwrap_err();
+            assert!(!matches!(error, StoreError::Timeout), "{}", chain(&error));
+        }
+        fixture.redis.as_mut().unwrap().restart();
+        comes_back(&*store).await;
+        comes_back(&*worker).await;
+        // The server came back empty: what was deleted must not be revived.
+        let late = worker.save(&key(), Expected::Version(version), "late".into(), fixture.later(60_000)).await;
+        assert_eq!(late.unwrap(), Saved::Conflict);
+        stored(&*store, &key(), Expected::Absent, "new", fixture.later(60_000)).await;
+        store.delete(&key()).await.unwrap();
+    }
+}
+
+/// A server that greets every connection and finds nothing once, then hangs up on every command; tells their names.
+fn hangs_up_on_commands() -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, commands) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut patience = 1;
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = connection.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                let greetings = text.matches("SETINFO").count();
+                if greetings > 0 {
+                    let _ = connection.write_all("+OK\r\n".repeat(greetings).as_bytes());
+                    continue;
+                }
+                let name = text.lines().nth(2).unwrap_or_default();
+                if tell.send(name.to_owned()).is_err() || patience == 0 {
+                    break;
+                }
+                patience -= 1;
+                let _ = connection.write_all(b"$-1\r\n");
+            }
+        }
+    });
+    (port, commands)
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_never_asked_again() {
+    let (port, commands) = hangs_up_on_commands();
+    let text = format!("engine = 'redis'\nurl = 'redis://127.0.0.1:{port}'\ntimeout = '60s'");
+    let store = store::open_engine(&settings(&text), Clock::manual(START)).await.unwrap();
+    let deadline = START.plus(Duration::from_secs(60));
+    let saved = store.save(&key(), Expected::Absent, "x".into(), deadline).await;
+    assert!(matches!(saved, Err(StoreError::Failed(_))), "{saved:?}");
+    let loaded = store.load(&key()).await;
+    assert!(matches!(loaded, Err(StoreError::Failed(_))), "{loaded:?}");
+    drop(store);
+    assert_eq!(commands.try_iter().collect::<Vec<_>>(), ["GET", "EVALSHA", "GET"]);
+}
+
+#[tokio::test]
+async fn a_wrong_login_is_told_without_the_password() {
+    let server = RedisServer::with_tls();
+    let (port, ca_file) = (server.port(), server.ca_file());
+    let tls = format!("engine = 'redis'\nca_file = {ca_file:?}\n");
+    for (login, secret) in [
+        (format!("url = 'rediss://{USER}:hunter2@localhost:{port}'"), "hunter2"),
+        (format!("url = 'rediss://localhost:{port}'\nusername = '{USER}'\npassword = 'hunter2'"), "hunter2"),
+        (format!("url = 'rediss://localhost:{port}'\nusername = 'stranger'\npassword = '{PASSWORD}'"), PASSWORD),
+    ] {
+        let settings = settings(&format!("{tls}{login}"));
+        let error = refusal(&settings).await;
+        let told = format!("{} {error:?} {settings:?}", chain(&error));
+        assert!(matches!(error, StoreError::Failed(_)) && told.contains("authentication failed"), "{told}");
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_missing_is_told_at_start() {
+    let server = RedisServer::with_tls();
+    let text = format!("engine = 'redis'\nurl = '{}'\nca_file = {:?}", server.tls_url(), server.ca_file());
+    let error = refusal(&settings(&text)).await;
+    assert!(chain(&error).contains("NOAUTH"), "{}", chain(&error));
+    let other_prefix = format!("{text}\nusername = '{USER}'\npassword = '{PASSWORD}'\nprefix = 'other:'");
+    let error = refusal(&settings(&other_prefix)).await;
+    assert!(chain(&error).contains("no permissions"), "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_certificate_by_a_stranger_is_refused() {
+    let server = RedisServer::with_tls();
+    let other = RedisServer::with_tls();
+    let stranger = format!("ca_file = {:?}", other.ca_file());
+    for (ca_file, told) in [
+        (stranger.as_str(), "certificate"),
+        ("", "certificate"),
+        ("ca_file = '/nonexistent/ca.pem'", "/nonexistent/ca.pem"),
+        ("ca_file = '/dev/null'", "no certificate"),
+    ] {
+        let settings = settings(&format!("engine = 'redis'\nurl = '{}'\n{ca_file}", server.tls_url()));
+        let error = refusal(&settings).await;
+        assert!(chain(&error).contains(told), "{ca_file}: {}", chain(&error));
+    }
+}

@@ -1,4 +1,5 @@
 //! A real Redis server for a test: in an empty directory, on a port of its own, ended when dropped.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use super::super::StoreError;
 /// The way to such a thread.
 pub(super) struct Thread<Job>(Sender<Job>);
 
-/// An error that everyone whose change was in the same transaction gets.
+/// Where an answer goes; dropped without one, the thread has ended or left the job out.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 impl<Job: Send + 'static> Thread<Job> {

@@ -11,7 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, S
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::{StoreError, StoreSettings};
+use super::super::{Cause, StoreError, StoreSettings};
 
 /// A connection may take longer than a call: it goes on in the background and is there for the calls after.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ impl Connection {
     pub(super) async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         // Less than the limit around the store, so that it is this connection that notices and is replaced: a network
         // that swallows packets would otherwise hold it for minutes.
-        let limit = settings.timeout - settings.timeout / 16;
+        let limit = settings.timeout.saturating_sub(settings.timeout / 16);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT.max(settings.timeout)))
             .set_response_timeout(Some(limit))
@@ -74,7 +74,7 @@ impl Connection {
             if is_of_the_connection(&error) {
                 self.0.discard(serial);
             }
-            if error.is_timeout() { StoreError::Timeout } else { StoreError::Failed(error.into()) }
+            if error.is_timeout() { StoreError::Timeout } else { StoreError::Failed(told(&error)) }
         })
     }
 
@@ -84,7 +84,7 @@ impl Connection {
             // An attempt that was cut off, with the runtime it ran in, leaves no one to report.
             Link::Connecting(attempt) if attempt.has_changed().is_ok() || attempt.borrow().is_some() => attempt.clone(),
             Link::Down { retry_at, cause: Some(cause), .. } if Instant::now() < *retry_at => {
-                return Err(not_connected(cause.clone()));
+                return Err(not_connected(cause));
             }
             link => {
                 let pause = if let Link::Down { pause, .. } = link { *pause } else { FIRST_PAUSE };
@@ -96,7 +96,7 @@ impl Connection {
         let outcome = attempt.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
         match outcome {
             Some(Ok(connected)) => Ok(connected),
-            Some(Err(cause)) => Err(not_connected(cause)),
+            Some(Err(cause)) => Err(not_connected(&cause)),
             None => Err(StoreError::Unreachable("the attempt to connect was cut off".into())),
         }
     }
@@ -155,7 +155,7 @@ fn client(settings: &StoreSettings) -> Result<Client, StoreError> {
             Client::build_with_tls(server, TlsCertificates { client_tls: None, root_cert: Some(pem) })
         }
     };
-    client.map_err(|error| StoreError::Failed(error.into()))
+    client.map_err(|error| StoreError::Failed(told(&error)))
 }
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
@@ -168,6 +168,15 @@ fn is_of_the_connection(error: &RedisError) -> bool {
 }
 
 /// Nothing was asked yet, so nothing happened: refused by Redis itself, or not there at all.
-fn not_connected(cause: RedisError) -> StoreError {
-    if cause.is_io_error() { StoreError::Unreachable(cause.into()) } else { StoreError::Failed(cause.into()) }
+fn not_connected(cause: &RedisError) -> StoreError {
+    if cause.is_io_error() { StoreError::Unreachable(told(cause)) } else { StoreError::Failed(told(cause)) }
+}
+
+/// The library's error in words: as a source it would print itself twice, and an answer that it did not understand
+/// would be quoted, session and all.
+fn told(error: &RedisError) -> Cause {
+    match error.kind() {
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "Redis gave an answer that was not understood".into(),
+        _ => error.to_string().into(),
+    }
 }
