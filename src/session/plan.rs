@@ -24,11 +24,14 @@ pub enum Plan {
 
 /// Decides what `patch` does to `current`, the live session if there is one.
 ///
+/// `renew` saves a session that lives although nothing else is asked for (Django's `SESSION_SAVE_EVERY_REQUEST`).
+///
 /// A refused update changes nothing, but its ending is obeyed: a logout is never lost. The refusal comes back beside
 /// the plan, for the log.
 pub fn plan(
     current: Option<&Session>,
     patch: &SessionPatch,
+    renew: bool,
     rules: &SessionRules,
     now: Timestamp,
 ) -> (Plan, Option<Refusal>) {
@@ -61,8 +64,8 @@ pub fn plan(
     };
 
     let cycle = accepted && (patch.cycle || names_change(session, &data, &rules.cycle_on_change));
-    let renew = accepted && (patch.touch || expiry.is_some());
-    if !(changed || cleared || cycle || renew || rules.save_every_request) {
+    let renew = renew || accepted && (patch.touch || expiry.is_some());
+    if !(changed || cleared || cycle || renew) {
         return (Plan::Keep, refusal);
     }
     let kept = if cleared { Expiry::Default } else { session.expiry };
