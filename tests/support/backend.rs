@@ -1,5 +1,6 @@
 //! A backend that returns what a test asks for and remembers what it was asked, byte by byte: plain sockets, so that no
 //! library tidies anything up on the way.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
