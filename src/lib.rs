@@ -1,5 +1,5 @@
 //! Cloakroom: a reverse proxy that gives server-side sessions to backends that have none.
-#![forbid(unsafe_code)]
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod admin;
 pub mod app;

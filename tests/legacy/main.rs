@@ -18,35 +18,35 @@ const HOSTILE: &str = r#"Jürgen "Jo" O'Hära & <script>100%</script> + ; , = \n
 
 #[test]
 fn php() {
-    login_to_logout(Server::php());
+    login_to_logout(&Server::php());
 }
 
 #[test]
 fn perl_cgi() {
-    login_to_logout(Server::cgi("visits.pl"));
+    login_to_logout(&Server::cgi("visits.pl"));
 }
 
 #[test]
 fn shell_cgi() {
-    login_to_logout(Server::cgi("visits.sh"));
+    login_to_logout(&Server::cgi("visits.sh"));
 }
 
 #[test]
 fn python_wsgiref() {
-    login_to_logout(Server::wsgiref());
+    login_to_logout(&Server::wsgiref());
 }
 
 #[test]
 fn python_gunicorn() {
-    login_to_logout(Server::gunicorn());
+    login_to_logout(&Server::gunicorn());
 }
 
 #[test]
 fn node() {
-    login_to_logout(Server::node());
+    login_to_logout(&Server::node());
 }
 
-fn login_to_logout(server: Server) {
+fn login_to_logout(server: &Server) {
     let wire = Wire::to(server.address);
     let proxy = Proxy::start(&wire.url(), "[headers]\nexpose = [\"user\", \"visits\"]\n");
 
