@@ -1,6 +1,6 @@
 //! The configuration: the settings of all parts together, and what no part can check alone. A new setting is a field of
-//! its part and a line in `config.example.toml`; a new part is a field of [`Written`] and of [`Config`] and, if it has
-//! something to check, a line in [`Written::check`].
+//! its part and a line in `config.example.toml`; a new part is a field of `Written` and of [`Config`] and, if it has
+//! something to check, a line in `Written::check`.
 
 mod fault;
 mod place;

@@ -1,5 +1,5 @@
 //! The command line: what was asked for, done by the library; and what the outcome is as an exit code.
-#![forbid(unsafe_code)]
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,8 +50,7 @@ struct Serve {
     /// All settings; config.example.toml shows them.
     #[arg(long, value_name = "FILE", required_unless_present = "upstream", conflicts_with_all = ["upstream", "listen"])]
     config: Option<PathBuf>,
-    /// Without a file: the backend, such as http://127.0.0.1:9000.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = "Without a file: the backend, such as http://127.0.0.1:9000")]
     upstream: Option<String>,
     /// Without a file: where to answer [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS", requires = "upstream")]

@@ -194,6 +194,7 @@ impl Metrics {
         self.breaker_open.set(i64::from(open));
     }
 
+    #[expect(clippy::indexing_slicing, reason = "there is a counter for each event")]
     pub fn session(&self, event: SessionEvent) {
         self.sessions[event as usize].inc();
     }
@@ -218,6 +219,7 @@ impl Metrics {
     }
 
     /// All of it as OpenMetrics text, of type [`Metrics::CONTENT_TYPE`].
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "writing to a String cannot fail")]
     pub fn render(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");

@@ -80,6 +80,7 @@ pub struct Routes {
     /// Under the part after the `*`, such as `.example.com`.
     below: HashMap<String, Prefixes>,
     any: Prefixes,
+    #[expect(clippy::struct_field_names, reason = "what else would all the routes be called")]
     routes: Vec<Arc<Route>>,
 }
 

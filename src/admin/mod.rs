@@ -1,4 +1,4 @@
-//! The operators' own listener: is it alive, is it ready, what has it done. To add a page: an arm in [`answer`].
+//! The operators' own listener: is it alive, is it ready, what has it done. To add a page: an arm in `answer`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

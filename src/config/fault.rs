@@ -108,9 +108,10 @@ impl Source<'_> {
 /// The message of serde or toml about a key, in words that say what would be right.
 fn explain(key: &str, value: Option<&str>, message: &str) -> String {
     if let Some((unknown, known)) = split(message, "unknown field `") {
-        return match is_not_built(key, None) {
-            true => format!("{key}: is not part of this version"),
-            false => format!("{key}: there is no such key; {}", suggest(unknown, &known)),
+        return if is_not_built(key, None) {
+            format!("{key}: is not part of this version")
+        } else {
+            format!("{key}: there is no such key; {}", suggest(unknown, &known))
         };
     }
     if let Some((unknown, known)) = split(message, "unknown variant `") {
@@ -145,6 +146,7 @@ pub(super) fn suggest(unknown: &str, known: &[&str]) -> String {
 }
 
 /// How many letters must be put in, taken out or exchanged to make one the other (Levenshtein).
+#[expect(clippy::indexing_slicing, reason = "the row is one longer than the word whose letters count its places")]
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -239,7 +239,7 @@ async fn sweep(shared: Arc<Shared>, interval: Duration) {
             match shared.store.sweep().await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!(target: "cloakroom::session", count, event = "expired", "expired sessions were swept")
+                    tracing::info!(target: "cloakroom::session", count, event = "expired", "expired sessions were swept");
                 }
                 Err(error) => tracing::warn!(error = &error as &dyn Error, "expired sessions could not be swept"),
             }

@@ -21,6 +21,7 @@ impl SessionId {
     ///
     /// # Errors
     /// When that generator fails; there is no second best to fall back to.
+    #[expect(clippy::indexing_slicing, reason = "a remainder of 36 is a place in an alphabet of 36")]
     pub fn generate() -> Result<Self, SysError> {
         let mut id = [0; LENGTH];
         let mut filled = 0;

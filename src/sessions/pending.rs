@@ -64,7 +64,7 @@ impl Pending {
                 match job.run(&records).await {
                     Ok(()) => break,
                     Err(error) => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits")
+                        tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits");
                     }
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -129,6 +129,7 @@ impl Drop for Permit<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unchecked_time_subtraction, reason = "every pause is longer than what is taken off")]
 mod tests {
     use super::*;
 

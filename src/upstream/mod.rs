@@ -138,6 +138,7 @@ impl Upstream {
         self.attempt(second, request, Reuse::Avoid).await.map_err(|failed| failed.error)
     }
 
+    #[expect(clippy::indexing_slicing, reason = "the index comes from the same list's length")]
     async fn attempt(
         &self,
         index: usize,
@@ -171,6 +172,7 @@ impl Upstream {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "the answer is as large, and seldom is there an error")]
     fn accept(
         &self,
         response: Response<Incoming>,

@@ -48,7 +48,8 @@ impl Fixture {
         let server = RedisServer::with_tls();
         let (url, ca_file) = (server.tls_url(), server.ca_file());
         let text = format!(
-            "engine = 'redis'\nurl = '{url}'\nca_file = {ca_file:?}\nusername = '{USER}'\npassword = '{PASSWORD}'"
+            "engine = 'redis'\nurl = '{url}'\nca_file = '{}'\nusername = '{USER}'\npassword = '{PASSWORD}'",
+            ca_file.display()
         );
         Self::of(&text, Some(server))
     }

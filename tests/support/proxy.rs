@@ -1,4 +1,5 @@
 //! A whole proxy inside the test's process, on free ports.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! A visitor with a cookie jar, on plain sockets: a client library would be too polite to send what must be refused.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -70,6 +70,7 @@ pub(super) fn unit(digits: &[u8]) -> Option<u16> {
     })
 }
 
+#[expect(clippy::indexing_slicing, reason = "four bits are a place among sixteen digits")]
 pub(super) fn push_escaped(out: &mut String, character: char) {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     for unit in character.encode_utf16(&mut [0; 2]) {
