@@ -7,4 +7,6 @@ mod proxy;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod injected_headers;
 mod protocol;
+mod scene;
