@@ -10,3 +10,4 @@ mod visitor;
 mod injected_headers;
 mod protocol;
 mod scene;
+mod updates;
