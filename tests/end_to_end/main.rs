@@ -9,5 +9,8 @@ mod visitor;
 
 mod injected_headers;
 mod protocol;
+mod recording_store;
 mod scene;
+mod served;
+mod session_ids;
 mod updates;
