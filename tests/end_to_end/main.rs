@@ -7,6 +7,7 @@ mod proxy;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod cookies;
 mod injected_headers;
 mod protocol;
 mod recording_store;
