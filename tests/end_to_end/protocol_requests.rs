@@ -6,6 +6,7 @@ use std::time::Duration;
 use cloakroom::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
 
+use crate::recording_store::RecordingStore;
 use crate::scene::{Scene, session_lines};
 
 const ID_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -57,6 +58,26 @@ fn an_empty_session_is_an_active_one() {
     visitor.ask(&["X-Session-Action: clear"]);
     assert_eq!(scene.session(&mut visitor), Some(json!({})));
     assert_eq!(scene.backend.last().header("X-Session-State"), Some("active"));
+}
+
+#[test]
+fn where_the_store_cannot_be_asked_and_the_route_goes_on_the_state_is_degraded() {
+    let store = RecordingStore::new(Clock::system());
+    let routes = "[[routes]]\nupstream = 'app'\non_store_error = 'degrade'\n\
+                  [[routes]]\npath = '/strict'\nupstream = 'app'\n";
+    let settings = format!("headers.expose = ['a']\n{routes}");
+    let scene = Scene::with(&settings, |setup| setup.store(store.clone()));
+    let mut visitor = scene.visitor_with(&json!({"a": 1}));
+    store.fail();
+    let answer = visitor.get("/");
+    assert_eq!((answer.status, answer.session_cookie()), (200, None));
+    let lines = session_lines(&scene.backend.last().headers);
+    assert_eq!(lines, [("x-session-state".to_owned(), "degraded".to_owned())]);
+    let before = scene.backend.requests().len();
+    assert_eq!(visitor.get("/strict").status, 503);
+    assert_eq!(scene.backend.requests().len(), before, "the backend is not asked");
+    scene.visitor().get("/strict");
+    assert_eq!(scene.backend.last().header("X-Session-State"), Some("none"), "without a cookie nobody is asked");
 }
 
 #[test]

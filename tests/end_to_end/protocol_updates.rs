@@ -184,7 +184,7 @@ fn expiry_takes_seconds_browser_sessions_dates_and_default() {
     // 2026-01-01T00:00:00Z; the default of max_age is 14 days.
     let clock = Clock::manual(Timestamp::from_millis(1_767_225_600_000));
     let scene = Scene::with("headers.expires_in = true", |setup| setup.clock(&clock));
-    let cases: [(&str, Option<&str>, &str); 10] = [
+    let cases: [(&str, Option<&str>, &str); 12] = [
         ("60", Some("60"), "60"),
         ("default", Some("1209600"), "1209600"),
         ("60, default", Some("1209600"), "1209600"),
@@ -195,6 +195,8 @@ fn expiry_takes_seconds_browser_sessions_dates_and_default() {
         ("Thu, 01 Jan 2026 01:00:00 GMT", Some("3600"), "3600"),
         ("60, Thu, 01 Jan 2026 01:00:00 GMT", Some("3600"), "3600"),
         ("DEFAULT", Some("1209600"), "1209600"),
+        ("Thursday, 01-Jan-26 01:00:00 GMT", Some("3600"), "3600"),
+        ("Thu Jan  1 01:00:00 2026", Some("3600"), "3600"),
     ];
     for (expiry, max_age, expires_in) in cases {
         let mut visitor = scene.visitor_with(&json!({"a": 1}));
@@ -278,6 +280,30 @@ fn save_on_5xx_keeps_updates_but_no_new_key() {
         let id = visitor.session_id().unwrap().to_owned();
         visitor.send("GET", "/", &[("Reply", "X-Session-Action: cycle"), ("Reply-Status", "500")], b"");
         assert_eq!(visitor.session_id(), Some(id.as_str()), "{settings}");
+    }
+}
+
+#[test]
+fn on_a_5xx_a_flush_with_a_set_is_only_a_flush() {
+    for (settings, after) in
+        [("", None), ("[[routes]]\nupstream = 'app'\nsave_on_5xx = true", Some(json!({"m": "bye"})))]
+    {
+        let asked = "X-Session-Action: flush|X-Session-Set: m=bye";
+        assert_eq!(updated(&Scene::new(settings), "GET", "500", asked), after, "{settings}");
+    }
+}
+
+#[test]
+fn an_update_through_an_old_key_is_dropped_or_an_error_as_the_route_says() {
+    for (policy, status) in [("drop", 200), ("error", 400)] {
+        let scene = Scene::new(&format!("[[routes]]\nupstream = 'app'\non_interrupted = '{policy}'"));
+        let mut visitor = scene.visitor_with(&json!({"a": "0"}));
+        let mut late = visitor.clone();
+        visitor.ask(&["X-Session-Action: cycle"]);
+        let answer = late.ask(&["X-Session-Set: a=1"]);
+        assert_eq!((answer.status, answer.session_cookie()), (status, None), "{policy}");
+        assert_eq!(late.get("/").status, 200, "{policy}: reading is no update");
+        assert_eq!(scene.session(&mut visitor), Some(json!({"a": "0"})), "{policy}");
     }
 }
 
