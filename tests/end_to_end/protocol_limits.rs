@@ -95,6 +95,12 @@ fn one_response_has_256_members_of_all_kinds_together() {
 }
 
 #[test]
+fn every_member_may_have_a_line_of_its_own() {
+    let each = |count: usize| lines("X-Session-Set", (0..count).map(|member| format!("k{member}=1")));
+    assert_limit("", &Limit { fits: each(256), exceeds: each(257), reason: "too_many_members" });
+}
+
+#[test]
 fn a_line_is_16_kib_and_all_of_them_64() {
     let value = |length: usize| format!("a={}", "x".repeat(length - 2));
     assert_limit(ROOMY, &one("X-Session-Set", value(16 << 10), value((16 << 10) + 1), "line_too_long"));
