@@ -167,3 +167,6 @@ impl OpenSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,7 +136,9 @@ impl Server {
     }
 }
 
-const MAX_HEADERS: usize = 256;
+/// Room for an update with each of its 256 members on a line of its own (`session.limits.max_members`), one too many,
+/// and as many other headers.
+const MAX_HEADERS: usize = 512;
 
 /// Host and port of a server as the configuration names it.
 pub fn server_address(server: &str) -> Result<(String, u16), &'static str> {

@@ -7,4 +7,15 @@ mod proxy;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod cookies;
+mod injected_headers;
 mod protocol;
+mod protocol_answers;
+mod protocol_limits;
+mod protocol_requests;
+mod protocol_updates;
+mod recording_store;
+mod scene;
+mod served;
+mod session_ids;
+mod updates;

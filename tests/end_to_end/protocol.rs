@@ -1,8 +1,11 @@
 //! The header protocol, over the wire: the examples its description gives.
 
+use std::sync::{Arc, Barrier};
+use std::thread;
+
 use serde_json::{Value, json};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Reply, obey};
 use crate::proxy::Proxy;
 
 /// The response lines, the session before and after; `None` for no session.
@@ -55,5 +58,51 @@ fn the_examples_of_the_description_hold() {
         }
         visitor.get("/");
         assert_eq!(backend.last().session(), after, "{lines:?}");
+    }
+}
+
+#[test]
+fn two_increments_at_once_are_both_kept() {
+    // Both requests are at the backend before either is answered, so both saw a session without hits.
+    let both = Arc::new(Barrier::new(2));
+    let meeting = Arc::clone(&both);
+    let backend = Backend::start(move |seen| {
+        if seen.target == "/hit" {
+            meeting.wait();
+            return Reply::ok("ok").header("X-Session-Incr", "hits=1");
+        }
+        obey(seen)
+    });
+    let proxy = Proxy::start(&backend.url(), "");
+    let mut visitor = proxy.visitor();
+    visitor.ask(&["X-Session-Set: user=ann"]);
+    let hits = [visitor.clone(), visitor.clone()].map(|mut visitor| thread::spawn(move || visitor.get("/hit").status));
+    assert_eq!(hits.map(|hit| hit.join().unwrap()), [200, 200]);
+    let hits = backend.requests().into_iter().filter(|seen| seen.target == "/hit");
+    assert_eq!(
+        hits.map(|seen| seen.session().unwrap()["hits"].clone()).collect::<Vec<_>>(),
+        [Value::Null, Value::Null]
+    );
+    visitor.get("/");
+    assert_eq!(backend.last().session(), Some(json!({"user": "ann", "hits": 2})));
+}
+
+#[test]
+fn on_a_500_data_is_dropped_and_a_flush_is_obeyed() {
+    let backend = Backend::obedient();
+    let proxy = Proxy::start(&backend.url(), "");
+    let mut visitor = proxy.visitor();
+    let answer = visitor.send("GET", "/", &[("Reply", "X-Session-Set: a=1"), ("Reply-Status", "500")], b"");
+    assert_eq!((answer.status, answer.session_cookie()), (500, None));
+    visitor.get("/");
+    assert_eq!(backend.last().session(), None);
+
+    visitor.ask(&["X-Session-Set: {\"u\":1}"]);
+    let replay = visitor.clone();
+    let answer = visitor.send("GET", "/", &[("Reply", "X-Session-Action: flush"), ("Reply-Status", "500")], b"");
+    assert_eq!((answer.status, visitor.session_id()), (500, None));
+    for mut visitor in [visitor, replay] {
+        visitor.get("/");
+        assert_eq!(backend.last().header("X-Session-State"), Some("none"));
     }
 }
