@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,17 +114,19 @@ impl Visitors {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
+            // The place is taken after the connection: a listener that waits for visitors must not hold the last place
+            // while another one has a visitor for it.
             let accepted = async {
+                let accepted = listener.accept().await?;
                 // Never closed, so there is a place some time.
-                let place = Arc::clone(&self.places).acquire_owned().await.ok();
-                (place, listener.accept().await)
+                Ok::<_, io::Error>((accepted, Arc::clone(&self.places).acquire_owned().await.ok()))
             };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => {
+                Ok(((socket, peer), place)) => {
                     let visitors = Arc::clone(&self);
                     self.connections.spawn(async move {
                         visitors.serve(socket, peer).await;

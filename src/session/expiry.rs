@@ -66,3 +66,76 @@ impl Session {
         Some(left.map_or(age, |left| age.min(left)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::Data;
+    use super::super::inject::HeaderSettings;
+    use super::super::settings::SessionSettings;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_millis(hours * 3_600_000)
+    }
+
+    fn rules(toml: &str) -> SessionRules {
+        toml::from_str::<SessionSettings>(toml).unwrap().check(&HeaderSettings::default()).unwrap()
+    }
+
+    /// Created at hour 0, saved at hour 10.
+    fn session(expiry: Expiry) -> Session {
+        Session {
+            data: Data::empty(),
+            created_at: at(0),
+            saved_at: at(10),
+            expiry,
+            retired: None,
+            predecessors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_earliest_of_expiry_idle_and_absolute_ends_the_record() {
+        let cases = [
+            (Expiry::Default, "max_age = '5h'", at(15)),
+            (Expiry::BrowserClose, "max_age = '5h'", at(15)),
+            (Expiry::After(2 * HOUR), "max_age = '5h'", at(12)),
+            (Expiry::At(at(13)), "max_age = '5h'", at(13)),
+            (Expiry::Default, "max_age = '5h'\nidle_timeout = '1h'", at(12)),
+            (Expiry::Default, "max_age = '5h'\nidle_timeout = '4h'\nabsolute_timeout = '14h'", at(14)),
+            (Expiry::At(at(30)), "absolute_timeout = '20h'", at(20)),
+            // An expiry that was asked for is not stretched by activity.
+            (Expiry::After(HOUR), "idle_timeout = '8h'", at(11)),
+        ];
+        for (expiry, toml, deadline) in cases {
+            assert_eq!(session(expiry).deadline(&rules(toml), at(11)), deadline, "{expiry:?} {toml}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_says_the_expiry_age_within_the_absolute_time_out() {
+        let cases = [
+            (Expiry::Default, "max_age = '5h'", Some(5)),
+            (Expiry::Default, "max_age = '5h'\nexpire_at_browser_close = true", None),
+            (Expiry::BrowserClose, "", None),
+            (Expiry::After(2 * HOUR), "expire_at_browser_close = true", Some(2)),
+            (Expiry::At(at(13)), "expire_at_browser_close = true", Some(3)),
+            (Expiry::At(at(9)), "", Some(0)),
+            (Expiry::Default, "max_age = '5h'\nabsolute_timeout = '12h'", Some(2)),
+            // Idle time lives in the store alone.
+            (Expiry::Default, "max_age = '5h'\nidle_timeout = '1h'", Some(5)),
+        ];
+        for (expiry, toml, hours) in cases {
+            let age = session(expiry).cookie_age(&rules(toml), at(10));
+            assert_eq!(age, hours.map(|hours| hours * HOUR), "{expiry:?} {toml}");
+        }
+    }
+
+    #[test]
+    fn no_age_is_too_long_to_add() {
+        let endless = session(Expiry::After(Duration::MAX));
+        assert!(endless.deadline(&rules(""), at(10)) > at(1_000_000));
+    }
+}

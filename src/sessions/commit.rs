@@ -68,14 +68,14 @@ impl Sessions {
     /// # Errors
     /// See [`CommitError`]; the answer is then replaced by an error page.
     pub async fn commit(&self, open: OpenSession, mut patch: SessionPatch, answer: Answer<'_>) -> Committed {
-        if answer.status.is_server_error() {
-            patch.cycle = false;
-            if !answer.route.save_on_5xx {
-                patch.drop_changes();
-            }
+        let saves = !answer.status.is_server_error() || answer.route.save_on_5xx;
+        if !saves {
+            patch.drop_changes();
         }
+        patch.cycle &= !answer.status.is_server_error();
         let keys: Vec<Key> = open.candidates.iter().map(SessionId::key).collect();
-        let exchange = Exchange { sessions: self, keys: &keys, answer };
+        let renew = saves && self.shared.rules.save_every_request;
+        let exchange = Exchange { sessions: self, keys: &keys, renew, answer };
         let live = match open.found {
             Found::Live(live) => Some(live),
             Found::Nothing => None,
@@ -105,6 +105,8 @@ struct Exchange<'a> {
     sessions: &'a Sessions,
     /// Of every session the request named.
     keys: &'a [Key],
+    /// Whether the session is saved though nothing is asked for.
+    renew: bool,
     answer: Answer<'a>,
 }
 
@@ -122,24 +124,25 @@ impl Exchange<'_> {
         for attempt in 1.. {
             let now = self.sessions.records.clock.now();
             let session = live.as_ref().map(|live| &live.stored.session);
-            let (plan, refusal) = plan(session, patch, rules, now);
+            let (plan, refusal) = plan(session, patch, self.renew, rules, now);
             if let Some(refusal) = refusal.filter(|_| !told) {
                 self.tell_refusal(&refusal);
                 told = true;
             }
             let outcome = match (plan, &live) {
-                (Plan::End { forget_cookie, then }, _) => {
-                    return self.end(live.as_ref(), forget_cookie, then, now).await;
-                }
-                (Plan::Create(session), _) => return self.create(&session, now).await,
                 (Plan::Keep, Some(live)) => {
                     self.move_idle_deadline(live, now).await;
                     return Ok(None);
                 }
-                (_, Some(live)) if live.stored.session.retired.is_some() => {
-                    // A retired record is read-only. That every request saves is our rule, not an update.
+                // A retired record is read-only; only a logout reaches the session through it. That every request
+                // saves is our rule, not an update.
+                (_, Some(live)) if live.stored.session.retired.is_some() && !ends(patch) => {
                     return if patch.is_empty() { Ok(None) } else { self.interrupted() };
                 }
+                (Plan::End { forget_cookie, then }, _) => {
+                    return self.end(live.as_ref(), forget_cookie, then, now).await;
+                }
+                (Plan::Create(session), _) => return self.create(&session, now).await,
                 (Plan::Save(session), Some(live)) => self.save(live, &session, now).await?,
                 (Plan::Cycle(session), Some(live)) => self.cycle(live, session, now).await?,
                 (Plan::Cycle(_) | Plan::Keep | Plan::Save(_), None) => return Ok(None),

@@ -10,6 +10,8 @@ use crate::session::Retired;
 use crate::store::{Key, StoreError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// An outage must not fill the memory: a job is about a kilobyte.
+const MOST_JOBS: usize = 65_536;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Jobs that are repeated until the store takes them or the proxy stops.
@@ -43,9 +45,15 @@ impl Job {
 impl Pending {
     /// Repeats `job` on the current runtime until it succeeds.
     pub fn push(self: &Arc<Self>, job: Job, records: &Arc<Records>) {
-        if !self.keys().insert(job.key().clone()) {
+        let mut keys = self.keys();
+        if keys.len() >= MOST_JOBS {
+            tracing::error!("too many sessions wait for their end; one more is left to expire by itself");
             return;
         }
+        if !keys.insert(job.key().clone()) {
+            return;
+        }
+        drop(keys);
         let waiting = Waiting::new(Arc::clone(self), job.key().clone(), Arc::clone(&records.metrics));
         let records = Arc::clone(records);
         tokio::spawn(async move {
