@@ -60,6 +60,7 @@ impl Server {
             let address = free_address();
             let file = File::create(&log).expect("a file for a log");
             let mut command = Command::new(program);
+            command.env("PATH", search_path());
             arguments(&mut command, address.port());
             command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
             command.stdout(file.try_clone().expect("a file for a log")).stderr(file);
@@ -110,6 +111,13 @@ fn answers(child: &mut Child, address: SocketAddr) -> bool {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Where programs are looked for: `scripts/test` has put gunicorn under `target/`, and Debian keeps lighttpd where only
+/// root looks.
+fn search_path() -> String {
+    let usual = std::env::var("PATH").unwrap_or_default();
+    format!("{}/target/venv/bin:{usual}:/usr/local/sbin:/usr/sbin", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn free_address() -> SocketAddr {
