@@ -4,7 +4,15 @@
 mod backend;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/redis.rs"]
+mod redis_server;
+#[path = "../support/stores.rs"]
+mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod life_cycle;
+mod life_end;
+mod life_stage;
+mod life_time;
 mod protocol;

@@ -141,19 +141,7 @@ impl Backend {
     /// An answer of `ok`, with the headers that the request's own `Reply` header asks for, one `Name: value` for each
     /// `|`; a `Reply-Status` sets the status. So a test says in the request what the backend shall do.
     pub fn obedient() -> Self {
-        Self::start(|seen| {
-            let mut reply = Reply::ok("ok");
-            if let Some(status) = seen.header("reply-status") {
-                reply = reply.status(status.parse().unwrap());
-            }
-            for wanted in seen.all("reply") {
-                for line in wanted.split('|') {
-                    let (name, value) = line.split_once(':').expect("Name: value");
-                    reply = reply.header(name.trim(), value.trim());
-                }
-            }
-            reply
-        })
+        Self::start(obey)
     }
 
     pub fn url(&self) -> String {
@@ -173,6 +161,21 @@ impl Backend {
     pub fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
     }
+}
+
+/// What [`Backend::obedient`] answers.
+pub fn obey(seen: &Seen) -> Reply {
+    let mut reply = Reply::ok("ok");
+    if let Some(status) = seen.header("reply-status") {
+        reply = reply.status(status.parse().unwrap());
+    }
+    for wanted in seen.all("reply") {
+        for line in wanted.split('|') {
+            let (name, value) = line.split_once(':').expect("Name: value");
+            reply = reply.header(name.trim(), value.trim());
+        }
+    }
+    reply
 }
 
 fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, answer: &(dyn Fn(&Seen) -> Reply + Send + Sync)) {
