@@ -11,8 +11,10 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod failure_steps;
 mod life_cycle;
 mod life_end;
 mod life_stage;
 mod life_time;
 mod protocol;
+mod two_proxies;
