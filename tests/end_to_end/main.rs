@@ -11,7 +11,9 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod failure_redis;
 mod failure_steps;
+mod failure_store;
 mod life_cycle;
 mod life_end;
 mod life_stage;
