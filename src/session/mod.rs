@@ -37,8 +37,16 @@ pub struct Session {
     pub predecessors: Vec<Predecessor>,
 }
 
+impl Session {
+    /// The other keys of this session that its record knows of.
+    pub fn links(&self) -> impl Iterator<Item = &Key> {
+        let successor = self.retired.iter().map(|retired| &retired.successor);
+        successor.chain(self.predecessors.iter().map(|predecessor| &predecessor.key))
+    }
+}
+
 /// A record whose session lives on under another key.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Retired {
     /// End of the grace: from here on the record is absent, whatever the store says.
     pub until: Timestamp,

@@ -9,6 +9,7 @@ use rand::rngs::SysError;
 use tokio::time::{Instant, sleep};
 
 use super::pending::Job;
+use super::records::Retirement;
 use super::{Found, Live, OpenSession, Sessions};
 use crate::clock::Timestamp;
 use crate::metrics::SessionEvent;
@@ -198,16 +199,16 @@ impl Exchange<'_> {
     async fn cycle(&self, live: &Live, mut session: Session, now: Timestamp) -> Result<Outcome, CommitError> {
         let records = &self.sessions.records;
         let grace = self.sessions.shared.rules.cycle_grace;
-        let until = now.plus(grace);
-        if !grace.is_zero() {
-            session.predecessors.push(Predecessor { key: live.key.clone(), until });
-        }
+        // The old key does not answer for longer than it would have without its successor.
+        let until = now.plus(grace).min(live.stored.expires_at);
+        session.predecessors.push(Predecessor { key: live.key.clone(), until });
         if session.predecessors.len() > MOST_PREDECESSORS {
             records.store.delete(&session.predecessors.remove(0).key).await?;
         }
         let (id, key) = self.store_new(&session, now).await?;
         let retired = Retired { until, successor: key.clone() };
-        match records.retire(&live.key, &live.stored, retired.clone()).await {
+        let retirement = Retirement { key: live.key.clone(), retired, expires_at: live.stored.expires_at };
+        match records.retire(&live.stored, &retirement).await {
             Ok(Saved::Conflict) => {
                 // Nobody knows the new key yet. Where even this fails the record is an orphan that expires by itself.
                 if let Err(error) = records.store.delete(&key).await {
@@ -219,7 +220,7 @@ impl Exchange<'_> {
             // The visitor's session lives under the new key from here on, so the answer must carry it.
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "a cycled session's old record is still to be retired");
-                self.sessions.shared.pending.push(Job::Retire(live.key.clone(), retired), records);
+                self.sessions.shared.pending.push(Job::Retire(retirement), records);
             }
         }
         self.tell(SessionEvent::Cycled, &key, "cycled");
@@ -228,13 +229,16 @@ impl Exchange<'_> {
 
     async fn end(&self, live: Option<&Live>, forget_cookie: bool, then: Option<Session>, now: Timestamp) -> Committed {
         // A logout ends every session that the browser named: the next request must not fall back on another.
-        let keys = match live {
+        let named = match live {
             Some(live) if !forget_cookie => std::slice::from_ref(&live.key),
             Some(_) => self.keys,
             None => &[],
         };
-        if let Err(source) = self.sessions.records.end(keys).await {
-            return Err(self.unreachable(keys, forget_cookie, source));
+        // The links as they were loaded: when the store takes the end at last, the record with them may have expired.
+        let links = live.into_iter().flat_map(|live| live.stored.session.links());
+        let keys: Vec<Key> = named.iter().chain(links).cloned().collect();
+        if let Err(source) = self.sessions.records.end(&keys).await {
+            return Err(self.unreachable(&keys, forget_cookie, source));
         }
         if let Some(live) = live {
             self.tell(SessionEvent::Forgotten, &live.key, "ended");

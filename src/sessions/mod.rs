@@ -137,7 +137,9 @@ impl Sessions {
             Found::Nothing => return self.shared.injector.add(headers, State::None, None, None),
             Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
         };
-        let left = live.stored.expires_at.since(self.records.clock.now());
+        let retired = live.stored.session.retired.as_ref();
+        let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
+        let left = end.since(self.records.clock.now());
         let session = Some((&live.stored.session, &live.key));
         self.shared.injector.add(headers, State::Active, session, Some(left));
     }

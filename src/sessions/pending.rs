@@ -1,12 +1,11 @@
 //! What the store could not take at once and must take all the same: the ends of sessions, and retirements.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::records::Records;
+use super::records::{Records, Retirement};
 use crate::metrics::Metrics;
-use crate::session::Retired;
 use crate::store::{Key, StoreError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -17,27 +16,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Jobs that are repeated until the store takes them or the proxy stops.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Keys with a job: one visitor who repeats a logout does not multiply it. Never locked across an await.
-    keys: Mutex<HashSet<Key>>,
+    /// One visitor who repeats a logout does not multiply it; a logout is not the retirement of the same key. Never
+    /// locked across an await.
+    jobs: Mutex<HashSet<Job>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Job {
     End(Key),
-    Retire(Key, Retired),
+    Retire(Retirement),
 }
 
 impl Job {
-    fn key(&self) -> &Key {
-        match self {
-            Self::End(key) | Self::Retire(key, _) => key,
-        }
-    }
-
     async fn run(&self, records: &Records) -> Result<(), StoreError> {
         match self {
             Self::End(key) => records.end(std::slice::from_ref(key)).await,
-            Self::Retire(key, retired) => records.retire_late(key, retired).await,
+            Self::Retire(retirement) => records.retire_late(retirement).await,
         }
     }
 }
@@ -45,23 +39,22 @@ impl Job {
 impl Pending {
     /// Repeats `job` on the current runtime until it succeeds.
     pub fn push(self: &Arc<Self>, job: Job, records: &Arc<Records>) {
-        let mut keys = self.keys();
-        if keys.len() >= MOST_JOBS {
+        let mut jobs = self.jobs();
+        if jobs.len() >= MOST_JOBS {
             tracing::error!("too many sessions wait for their end; one more is left to expire by itself");
             return;
         }
-        if !keys.insert(job.key().clone()) {
+        if !jobs.insert(job.clone()) {
             return;
         }
-        drop(keys);
-        let waiting = Waiting::new(Arc::clone(self), job.key().clone(), Arc::clone(&records.metrics));
+        drop(jobs);
+        let waiting = Waiting::new(Arc::clone(self), job, Arc::clone(&records.metrics));
         let records = Arc::clone(records);
         tokio::spawn(async move {
-            let _waiting = waiting;
             let mut pause = FIRST_PAUSE;
             loop {
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                match job.run(&records).await {
+                match waiting.job.run(&records).await {
                     Ok(()) => break,
                     Err(error) => {
                         tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits");
@@ -72,28 +65,28 @@ impl Pending {
         });
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn jobs(&self) -> MutexGuard<'_, HashSet<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Counts a job for as long as it lives.
 struct Waiting {
     pending: Arc<Pending>,
-    key: Key,
+    job: Job,
     metrics: Arc<Metrics>,
 }
 
 impl Waiting {
-    fn new(pending: Arc<Pending>, key: Key, metrics: Arc<Metrics>) -> Self {
+    fn new(pending: Arc<Pending>, job: Job, metrics: Arc<Metrics>) -> Self {
         metrics.flush_pending(1);
-        Self { pending, key, metrics }
+        Self { pending, job, metrics }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.keys().remove(&self.key);
+        self.pending.jobs().remove(&self.job);
         self.metrics.flush_pending(-1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::{Metrics, SessionEvent};
@@ -9,6 +10,10 @@ use crate::session::codec;
 use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
 use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
+
+/// How long a retired record outlives its grace, unread. A logout through its key may be under way while the grace ends,
+/// for as long as a backend may take; it finds the session's new key here.
+const LINKS_KEPT: Duration = Duration::from_mins(1);
 
 /// A worker's view of the store, in sessions instead of bytes.
 pub(super) struct Records {
@@ -24,6 +29,22 @@ pub(super) struct Stored {
     pub session: Session,
     pub version: Version,
     pub expires_at: Timestamp,
+}
+
+/// A record that has a successor and is to become read-only.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Retirement {
+    pub key: Key,
+    pub retired: Retired,
+    /// Of the record as it was copied.
+    pub expires_at: Timestamp,
+}
+
+impl Retirement {
+    /// Until then the record is there, retired or not; if it is not, it was ended.
+    fn is_there_until(&self) -> Timestamp {
+        self.expires_at.min(self.retired.until.plus(LINKS_KEPT))
+    }
 }
 
 impl Records {
@@ -66,25 +87,29 @@ impl Records {
         self.store.save(key, expected, codec::native::encode(session), expires_at).await
     }
 
-    /// Makes the record under `key` a retired one that answers reads until `retired.until`.
-    pub async fn retire(&self, key: &Key, old: &Stored, retired: Retired) -> Result<Saved, StoreError> {
-        let expires_at = retired.until.min(old.expires_at);
-        let session = Session { retired: Some(retired), ..old.session.clone() };
-        self.save(key, Expected::Version(old.version), &session, expires_at).await
+    /// Makes `old`, the record under the key, a retired one that answers reads until the end of its grace.
+    pub async fn retire(&self, old: &Stored, retirement: &Retirement) -> Result<Saved, StoreError> {
+        let Retirement { key, retired, .. } = retirement;
+        let session = Session { retired: Some(retired.clone()), ..old.session.clone() };
+        self.save(key, Expected::Version(old.version), &session, retired.until.plus(LINKS_KEPT)).await
     }
 
-    /// As [`Records::retire`], of whatever is under `key` by now: for a retirement whose first try failed after the new
-    /// record was already the visitor's.
-    pub async fn retire_late(&self, key: &Key, retired: &Retired) -> Result<(), StoreError> {
-        while let Some(stored) = self.find(key).await? {
-            if stored.session.retired.is_some() {
-                break;
+    /// As [`Records::retire`], of whatever is under the key by now: for a retirement whose first try failed after the
+    /// new record was already the visitor's.
+    pub async fn retire_late(&self, retirement: &Retirement) -> Result<(), StoreError> {
+        let ended = loop {
+            let Some(stored) = self.load(&retirement.key).await? else {
+                break self.clock.now() < retirement.is_there_until();
+            };
+            if let Some(retired) = &stored.session.retired {
+                break retired.until == BURIED;
             }
-            if let Saved::Stored(_) = self.retire(key, &stored, retired.clone()).await? {
-                break;
+            if let Saved::Stored(_) = self.retire(&stored, retirement).await? {
+                break false;
             }
-        }
-        Ok(())
+        };
+        // Whoever ended the session could not know its new key.
+        if ended { self.end(std::slice::from_ref(&retirement.retired.successor)).await } else { Ok(()) }
     }
 
     /// Ends the sessions under `keys` together with their successors, and their predecessors still in grace.
@@ -100,8 +125,7 @@ impl Records {
                 continue;
             }
             if let Some(session) = self.bury(&key).await? {
-                waiting.extend(session.retired.map(|retired| retired.successor));
-                waiting.extend(session.predecessors.into_iter().map(|predecessor| predecessor.key));
+                waiting.extend(session.links().cloned());
             }
         }
         for key in &ended {

@@ -4,11 +4,22 @@
 mod backend;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/redis.rs"]
+mod redis_server;
+#[path = "../support/stores.rs"]
+mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
 mod cookies;
+mod failure_redis;
+mod failure_steps;
+mod failure_store;
 mod injected_headers;
+mod life_cycle;
+mod life_end;
+mod life_stage;
+mod life_time;
 mod protocol;
 mod protocol_answers;
 mod protocol_limits;
@@ -18,4 +29,5 @@ mod recording_store;
 mod scene;
 mod served;
 mod session_ids;
+mod two_proxies;
 mod updates;

@@ -66,21 +66,39 @@ impl Visitor {
     }
 
     pub fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n");
+        let headers = [&[("Connection", "close")], headers].concat();
+        self.send_on(&mut Connection::open(self.proxy), method, target, &headers, body)
+    }
+
+    /// As [`Visitor::ask`], on a connection that stays open.
+    pub fn ask_on(&mut self, connection: &mut Connection, replies: &[&str]) -> Answer {
+        let headers: Vec<(&str, &str)> = replies.iter().map(|reply| ("Reply", *reply)).collect();
+        self.send_on(connection, "GET", "/", &headers, b"")
+    }
+
+    pub fn send_on(
+        &mut self,
+        connection: &mut Connection,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: shop.example\r\n");
         if !self.jar.is_empty() {
             let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            head.push_str(&format!("Cookie: {}\r\n", cookies.join("; ")));
+            request.push_str(&format!("Cookie: {}\r\n", cookies.join("; ")));
         }
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            request.push_str(&format!("{name}: {value}\r\n"));
         }
         if !body.is_empty() || method == "POST" {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        head.push_str("\r\n");
-        let mut connection = Connection::open(self.proxy);
-        connection.write(head.as_bytes());
-        connection.write(body);
+        request.push_str("\r\n");
+        let mut request = request.into_bytes();
+        request.extend_from_slice(body);
+        connection.write(&request);
         let answer = connection.answer_to(method).expect("an answer");
         self.keep_cookies(&answer);
         answer

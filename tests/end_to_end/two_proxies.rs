@@ -1,0 +1,251 @@
+//! Two proxies on one Redis: what one acknowledged, the other knows.
+
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::life_stage::{Gate, forgets};
+use crate::proxy::Proxy;
+use crate::redis_server::RedisServer;
+use crate::visitor::{Connection, Visitor};
+
+struct Pair {
+    proxies: [Proxy; 2],
+    backend: Backend,
+    gate: Gate,
+    redis: RedisServer,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let redis = RedisServer::start();
+        let (backend, gate) = Gate::backend();
+        // No test here is about speed: a slow machine may take its time.
+        let text = format!("[store]\nengine = 'redis'\nurl = '{}'\ntimeout = '20s'", redis.tcp_url());
+        let proxies = [(); 2].map(|()| Proxy::start(&backend.url(), &text));
+        Self { proxies, backend, gate, redis }
+    }
+
+    /// The same visitor at the other proxy.
+    fn at(&self, proxy: usize, visitor: &Visitor) -> Visitor {
+        Visitor { proxy: self.proxies[proxy].address, jar: visitor.jar.clone() }
+    }
+
+    /// A visitor with a session, and whom both proxies have answered.
+    fn known(&self) -> Visitor {
+        let mut visitor = self.proxies[0].visitor();
+        visitor.ask(&["X-Session-Set: u=1"]);
+        self.at(1, &visitor).get("/");
+        visitor
+    }
+
+    fn look(&self, proxy: usize, visitor: &Visitor) -> Option<Value> {
+        self.at(proxy, visitor).get("/");
+        self.backend.last().session()
+    }
+
+    fn records(&self) -> usize {
+        redis::cmd("DBSIZE").query(&mut self.redis.look()).unwrap()
+    }
+}
+
+#[test]
+fn f1_parallel_writers_of_different_keys_lose_nothing() {
+    let pair = Pair::start();
+    let visitor = pair.known();
+    let start = Barrier::new(25);
+    thread::scope(|scope| {
+        for writer in 0..25 {
+            let (mut visitor, start) = (pair.at(writer % 2, &visitor), &start);
+            scope.spawn(move || {
+                start.wait();
+                let answer = visitor.ask(&[&format!("X-Session-Set: key{writer}={writer}")]);
+                assert!(answer.status == 200 && answer.session_cookie().is_some());
+            });
+        }
+    });
+    let mut expected = json!({"u": "1"});
+    (0..25).for_each(|writer| expected[format!("key{writer}")] = json!(writer.to_string()));
+    assert_eq!([pair.look(0, &visitor), pair.look(1, &visitor)], [Some(expected.clone()), Some(expected)]);
+}
+
+#[test]
+fn a_thousand_increments_count_a_thousand() {
+    let pair = Pair::start();
+    let visitor = pair.known();
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let mut visitor = pair.at(writer % 2, &visitor);
+            scope.spawn(move || {
+                let mut connection = Connection::open(visitor.proxy);
+                for _ in 0..250 {
+                    assert_eq!(visitor.ask_on(&mut connection, &["X-Session-Incr: n=1"]).status, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(pair.look(1, &visitor), Some(json!({"u": "1", "n": 1000})));
+}
+
+#[test]
+fn f2_the_page_after_a_login_knows_the_visitor_at_the_other_proxy() {
+    const ROUNDS: usize = 10_000;
+
+    let pair = Pair::start();
+    let mut visitors = [0, 1].map(|proxy| pair.at(proxy, &pair.known()));
+    let mut connections = [0, 1].map(|proxy| Connection::open(pair.proxies[proxy].address));
+    let before = pair.backend.requests().len();
+    for round in 0..ROUNDS {
+        let (first, second) = (round % 2, 1 - round % 2);
+        let login = format!("X-Session-Set: round={round}");
+        let headers = [("Reply-Status", "302"), ("Reply", "Location: /"), ("Reply", login.as_str())];
+        let answer = visitors[first].send_on(&mut connections[first], "POST", "/", &headers, b"");
+        assert!(answer.status == 302 && answer.session_cookie().is_some(), "round {round}");
+        visitors[second].jar = visitors[first].jar.clone();
+        assert_eq!(visitors[second].ask_on(&mut connections[second], &[]).status, 200);
+        assert_eq!(pair.backend.last().session().unwrap()["round"], round.to_string());
+    }
+    assert_eq!(pair.backend.requests().len(), before + 2 * ROUNDS);
+}
+
+#[test]
+fn l5_a_long_request_through_one_does_not_revive_a_logout_through_the_other() {
+    let pair = Pair::start();
+    for update in ["X-Session-Set: late=1", "X-Session-Incr: n=1", "X-Session-Action: cycle", "X-Session-Action: touch"]
+    {
+        let visitor = pair.known();
+        let late = pair.gate.hold(&visitor, &[update]);
+        assert!(forgets(&pair.at(1, &visitor).ask(&["X-Session-Action: flush"])));
+        let (answer, late) = late.release();
+        assert_eq!((answer.status, answer.session_cookie()), (200, None), "{update}");
+        assert_eq!([pair.look(0, &late), pair.look(1, &late)], [None, None], "{update}");
+        assert_eq!(pair.records(), 0, "l6: not even a part of a record: {update}");
+    }
+}
+
+#[test]
+fn a_new_key_logs_no_parallel_request_out_and_loses_no_update() {
+    const ROUNDS: usize = 20;
+    const PARALLEL: usize = 20;
+
+    let pair = Pair::start();
+    let (mut kept, mut dropped) = (0, 0);
+    for round in 0..ROUNDS {
+        let visitor = pair.known();
+        let seen = pair.backend.requests().len();
+        let start = Barrier::new(PARALLEL + 1);
+        let (new, acknowledged) = thread::scope(|scope| {
+            let login = {
+                let (mut visitor, start) = (pair.at(round % 2, &visitor), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let answer = visitor.ask(&["X-Session-Set: login=7", "X-Session-Action: cycle"]);
+                    assert!(answer.session_cookie().is_some());
+                    visitor
+                })
+            };
+            let writers: Vec<_> = (0..PARALLEL)
+                .map(|writer| {
+                    let (mut visitor, start) = (pair.at(writer % 2, &visitor), &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let answer = visitor.ask(&[&format!("X-Session-Set: key{writer}=1")]);
+                        assert_eq!(answer.status, 200);
+                        answer.session_cookie().is_some()
+                    })
+                })
+                .collect();
+            let acknowledged: Vec<bool> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+            (login.join().unwrap(), acknowledged)
+        });
+        let requests = &pair.backend.requests()[seen..];
+        assert_eq!(requests.len(), PARALLEL + 1);
+        assert!(requests.iter().all(|request| request.header("x-session-state") == Some("active")));
+        let old = pair.look(0, &visitor).expect("the grace has not ended");
+        assert_eq!(old.get("login"), None, "whoever has the old key learns nothing of the login");
+        let data = pair.look(1, &new).unwrap();
+        assert_eq!(data["login"], "7");
+        for (writer, acknowledged) in acknowledged.into_iter().enumerate() {
+            assert_eq!(data.get(format!("key{writer}")).is_some(), acknowledged, "round {round}, writer {writer}");
+            *if acknowledged { &mut kept } else { &mut dropped } += 1;
+        }
+    }
+    assert!(kept > 0 && dropped > 0, "nothing happened at once: {kept} kept, {dropped} dropped");
+}
+
+#[test]
+fn a_logout_at_the_moment_of_a_cycle_wins() {
+    const ROUNDS: usize = 200;
+
+    let pair = Pair::start();
+    let mut won = 0;
+    for round in 0..ROUNDS {
+        let old = pair.known();
+        let mut new = old.clone();
+        new.ask(&["X-Session-Action: cycle"]);
+        // The logout comes through the key that cycles, or through the one before it.
+        let ends = if round % 4 < 2 { &old } else { &new };
+        let start = Barrier::new(2);
+        let cycled = thread::scope(|scope| {
+            let cycle = {
+                let (mut visitor, start) = (pair.at(round % 2, &new), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    // It changes the data, and begins no session if the logout was there first.
+                    let answer = visitor.ask(&["X-Session-Unset: u", "X-Session-Action: cycle"]);
+                    assert_eq!(answer.status, 200);
+                    answer.session_cookie().is_some().then_some(visitor)
+                })
+            };
+            let (mut visitor, start) = (pair.at(1 - round % 2, ends), &start);
+            start.wait();
+            assert!(forgets(&visitor.ask(&["X-Session-Action: flush"])));
+            cycle.join().unwrap()
+        });
+        won += usize::from(cycled.is_some());
+        for key in [&old, &new].into_iter().chain(&cycled) {
+            assert_eq!([pair.look(0, key), pair.look(1, key)], [None, None], "round {round}");
+        }
+        assert_eq!(pair.records(), 0, "round {round}");
+    }
+    println!("{won} of {ROUNDS} cycles were stored before the logout");
+}
+
+#[test]
+fn updates_at_the_moment_of_a_logout_revive_nothing() {
+    const ROUNDS: usize = 60;
+
+    let pair = Pair::start();
+    for round in 0..ROUNDS {
+        let visitor = pair.known();
+        let start = Barrier::new(5);
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let (mut visitor, start) = (pair.at(writer % 2, &visitor), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let update = if writer < 2 { "X-Session-Incr: n=1" } else { "X-Session-Action: cycle" };
+                    assert_eq!(visitor.ask(&[update]).status, 200);
+                });
+            }
+            start.wait();
+            assert!(forgets(&pair.at(round % 2, &visitor).ask(&["X-Session-Action: flush"])));
+        });
+        assert_eq!([pair.look(0, &visitor), pair.look(1, &visitor)], [None, None], "round {round}");
+        assert_eq!(pair.records(), 0, "round {round}");
+    }
+}
+
+#[test]
+fn f8_a_slow_page_locks_no_other_request_out() {
+    let pair = Pair::start();
+    let visitor = pair.known();
+    let slow = pair.gate.hold(&visitor, &["X-Session-Set: slow=1"]);
+    for proxy in [0, 1] {
+        assert!(pair.at(proxy, &visitor).ask(&["X-Session-Incr: n=1"]).session_cookie().is_some());
+    }
+    slow.release();
+    assert_eq!(pair.look(1, &visitor), Some(json!({"u": "1", "n": 2, "slow": "1"})));
+}
