@@ -8,6 +8,7 @@ use super::records::Records;
 use crate::metrics::Metrics;
 use crate::session::Retired;
 use crate::store::{Key, StoreError};
+use crate::telemetry::Causes;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -56,7 +57,7 @@ impl Pending {
                 match job.run(&records).await {
                     Ok(()) => break,
                     Err(error) => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits")
+                        tracing::debug!(error = %Causes(&error), "the end of a session still waits")
                     }
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -9,6 +9,7 @@ use crate::session::codec;
 use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
 use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
+use crate::telemetry::Causes;
 
 /// A worker's view of the store, in sessions instead of bytes.
 pub(super) struct Records {
@@ -47,7 +48,7 @@ impl Records {
             Err(error) => {
                 self.metrics.session(SessionEvent::Undecodable);
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "a stored session cannot be read; it counts as absent"
                 );
                 Ok(None)
