@@ -1,7 +1,7 @@
 //! A backend that returns what a test asks for and remembers what it was asked, byte by byte: plain sockets, so that no
 //! library tidies anything up on the way.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
