@@ -22,14 +22,19 @@ pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits
     if header_bytes > limits.max_header_bytes {
         return Err(ProxyError::HeadersTooLarge);
     }
+    if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
+        // RFC 9112 section 3.2.3: only CONNECT names a host and nothing else.
+        return Err(ProxyError::BadRequest("the target has no path"));
+    }
     check_framing(parts)?;
     if body_bytes.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|bytes| bytes > limits.max_body_bytes)) {
         return Err(ProxyError::BodyTooLarge);
     }
     let host = host(parts)?;
     if parts.uri.authority().is_some() {
-        // RFC 9112 section 3.2.2: the target's authority replaces whatever `Host` says.
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // RFC 9112 section 3.2.2: the target's authority replaces whatever `Host` says. Written out, an empty path is
+        // the slash it stands for.
+        let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
         parts.uri = path.parse().map_err(|_| ProxyError::BadRequest("the target has no path"))?;
     }
     let value = HeaderValue::from_str(&host).map_err(|_| ProxyError::BadRequest("the host has odd characters"))?;
@@ -72,5 +77,88 @@ fn host(parts: &Parts) -> Result<String, ProxyError> {
         Ok(host.to_owned())
     } else {
         Err(ProxyError::BadRequest("the host has odd characters"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{Request, StatusCode};
+
+    use super::*;
+
+    const LIMITS: RequestLimits = RequestLimits { max_uri_bytes: 40, max_header_bytes: 100, max_body_bytes: 10 };
+
+    /// The host, and the target as it goes on.
+    fn accepted(method: &str, uri: &str, lines: &[(&str, &str)], body: Option<u64>) -> Result<(String, String), u16> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in lines {
+            request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let host = accept(&mut parts, body, &LIMITS).map_err(|error| error.status().as_u16())?;
+        assert_eq!(parts.headers.get_all(HOST).iter().collect::<Vec<_>>(), [&host]);
+        Ok((host, parts.uri.to_string()))
+    }
+
+    #[test]
+    fn m12_there_is_one_host_and_the_target_is_a_path() {
+        for (uri, lines, expected) in [
+            ("/p?q", &[("host", "h:80")][..], Ok(("h:80", "/p?q"))),
+            ("/", &[("host", "")], Ok(("", "/"))),
+            ("/", &[("host", "[::1]:80")], Ok(("[::1]:80", "/"))),
+            ("http://a:81/p?q", &[("host", "h")], Ok(("a:81", "/p?q"))),
+            ("http://a", &[], Ok(("a", "/"))),
+            ("http://a?q", &[], Ok(("a", "/?q"))),
+            ("/", &[], Err(400)),
+            ("/", &[("host", "a"), ("host", "a")], Err(400)),
+            ("/", &[("host", "a/b")], Err(400)),
+            ("/", &[("host", "u@a")], Err(400)),
+            ("/", &[("host", "a b")], Err(400)),
+            ("/", &[("host", "\u{e9}")], Err(400)),
+            ("http://u@a/", &[], Err(400)),
+            ("a:80", &[("host", "a")], Err(400)),
+        ] {
+            let expected = expected.map(|(host, uri)| (host.to_owned(), uri.to_owned()));
+            assert_eq!(accepted("GET", uri, lines, None), expected, "{uri} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn m3_chunked_stands_alone() {
+        for (lines, good) in [
+            (&[("transfer-encoding", "chunked")][..], true),
+            (&[("transfer-encoding", "CHUNKED")], true),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "chunked, chunked")], false),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "chunked"), ("content-length", "4")], false),
+            (&[("content-length", "4")], true),
+        ] {
+            let lines = [lines, &[("host", "h")]].concat();
+            assert_eq!(accepted("POST", "/", &lines, None).is_ok(), good, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn m13_m14_what_is_too_large_or_not_served_is_refused_by_its_own_status() {
+        let host = ("host", "h");
+        let (long, longer) = (format!("/{}", "u".repeat(39)), format!("/{}", "u".repeat(40)));
+        // The host's line is 9 bytes with its end; the other has 5 besides its value.
+        let (large, larger) = ("v".repeat(86), "v".repeat(87));
+        for (method, uri, lines, body, status) in [
+            ("GET", long.as_str(), &[host][..], None, None),
+            ("GET", longer.as_str(), &[host], None, Some(StatusCode::URI_TOO_LONG)),
+            ("GET", "/", &[host, ("a", large.as_str())], None, None),
+            ("GET", "/", &[host, ("a", larger.as_str())], None, Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
+            ("POST", "/", &[host], Some(10), None),
+            ("POST", "/", &[host], Some(11), Some(StatusCode::PAYLOAD_TOO_LARGE)),
+            ("POST", "/", &[host], Some(u64::MAX), Some(StatusCode::PAYLOAD_TOO_LARGE)),
+            ("TRACE", "/", &[host], None, Some(StatusCode::METHOD_NOT_ALLOWED)),
+            ("CONNECT", "h:80", &[host], None, Some(StatusCode::METHOD_NOT_ALLOWED)),
+            ("PURGE", "/", &[host], None, None),
+        ] {
+            let refused = accepted(method, uri, lines, body).err();
+            assert_eq!(refused, status.map(|status| status.as_u16()), "{method} {uri} {body:?}");
+        }
     }
 }

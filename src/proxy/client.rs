@@ -147,3 +147,117 @@ fn given_id(headers: &HeaderMap) -> Option<Arc<str>> {
 fn new_id() -> Arc<str> {
     hex::encode(rand::random::<[u8; 16]>()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, lines: &[(&'static str, &str)]) -> Client {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let line = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        Client::new(peer.parse().unwrap(), &lines.iter().map(line).collect(), &trusted)
+    }
+
+    const FOR: &str = "x-forwarded-for";
+
+    #[test]
+    fn m15_the_visitor_is_the_first_from_the_right_who_is_not_trusted() {
+        for (peer, lines, ip) in [
+            ("9.9.9.9", &[][..], "9.9.9.9"),
+            ("9.9.9.9", &[(FOR, "6.6.6.6")], "9.9.9.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &[(FOR, "9.9.9.9")], "9.9.9.9"),
+            ("10.0.0.1", &[(FOR, "6.6.6.6, 9.9.9.9")], "9.9.9.9"),
+            ("10.0.0.1", &[(FOR, "6.6.6.6, 9.9.9.9, 10.0.0.2 ,10.0.0.3")], "9.9.9.9"),
+            ("10.0.0.1", &[(FOR, "6.6.6.6"), (FOR, "9.9.9.9"), (FOR, "10.0.0.2")], "9.9.9.9"),
+            ("10.0.0.1", &[(FOR, "10.0.0.2, 10.0.0.3")], "10.0.0.2"),
+            ("10.0.0.1", &[(FOR, "6.6.6.6, unknown")], "10.0.0.1"),
+            ("10.0.0.1", &[(FOR, "6.6.6.6, unknown, 10.0.0.2")], "10.0.0.2"),
+            ("10.0.0.1", &[(FOR, ", ,")], "10.0.0.1"),
+            ("::ffff:10.0.0.1", &[(FOR, "::ffff:9.9.9.9")], "9.9.9.9"),
+            ("2001:db8::1", &[(FOR, "[2001:dba::7]:443")], "2001:dba::7"),
+            ("10.0.0.1", &[("forwarded", "for=9.9.9.9")], "9.9.9.9"),
+            ("10.0.0.1", &[("forwarded", "for=6.6.6.6, For=\"9.9.9.9:80\";proto=https")], "9.9.9.9"),
+            ("10.0.0.1", &[("forwarded", "for=\"_a,b\", for=\"[2001:dba::7]\"")], "2001:dba::7"),
+            ("10.0.0.1", &[("forwarded", "for=6.6.6.6, proto=https")], "10.0.0.1"),
+            ("10.0.0.1", &[("forwarded", "for=6.6.6.6, for=_hidden")], "10.0.0.1"),
+            ("10.0.0.1", &[("forwarded", "for=6.6.6.6"), (FOR, "9.9.9.9")], "9.9.9.9"),
+            ("9.9.9.9", &[("forwarded", "for=6.6.6.6")], "9.9.9.9"),
+        ] {
+            assert_eq!(client(peer, lines).ip, ip.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn m15_https_is_what_the_nearest_trusted_proxy_says() {
+        for (peer, lines, https) in [
+            ("9.9.9.9", &[("x-forwarded-proto", "https")][..], false),
+            ("10.0.0.1", &[], false),
+            ("10.0.0.1", &[("x-forwarded-proto", "HTTPS")], true),
+            ("10.0.0.1", &[("x-forwarded-proto", "https, http")], false),
+            ("10.0.0.1", &[("x-forwarded-proto", "http"), ("x-forwarded-proto", "https")], true),
+            ("10.0.0.1", &[("x-forwarded-proto", "http"), ("forwarded", "proto=https")], false),
+            ("10.0.0.1", &[("forwarded", "proto=https")], true),
+            ("10.0.0.1", &[("forwarded", "proto=https, proto=http")], false),
+            ("10.0.0.1", &[("forwarded", "host=\"a;proto=https\"")], false),
+        ] {
+            assert_eq!(client(peer, lines).https, https, "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_added_to_what_is_believed() {
+        let lines = [(FOR, "9.9.9.9"), ("forwarded", "for=9.9.9.9"), ("x-forwarded-host", "public"), ("host", "h:80")];
+        for (peer, chain, forwarded, host) in [
+            ("8.8.8.8", "8.8.8.8", "for=8.8.8.8;proto=http;host=\"h:80\"", "h:80"),
+            ("10.0.0.1", "9.9.9.9, 10.0.0.1", "for=9.9.9.9, for=10.0.0.1;proto=http;host=\"h:80\"", "public"),
+            ("2001:dba::1", "2001:dba::1", "for=\"[2001:dba::1]\";proto=http;host=\"h:80\"", "h:80"),
+        ] {
+            let client = client(peer, &lines);
+            assert_eq!(
+                (client.forwarded_for.as_bytes(), client.forwarded.as_bytes()),
+                (chain.as_bytes(), forwarded.as_bytes())
+            );
+            assert_eq!(client.forwarded_host.unwrap(), host);
+        }
+        let nameless = client("8.8.8.8", &[("host", "a\"b")]);
+        assert_eq!(nameless.forwarded, "for=8.8.8.8;proto=http");
+        assert!(client("8.8.8.8", &[("host", "")]).forwarded_host.is_none());
+    }
+
+    #[test]
+    fn an_id_is_taken_from_a_trusted_proxy_and_only_if_plain() {
+        let longest = "a".repeat(LONGEST_ID);
+        let longer = "a".repeat(LONGEST_ID + 1);
+        for (peer, id, taken) in [
+            ("10.0.0.1", "a-B_9.:/+=", true),
+            ("10.0.0.1", longest.as_str(), true),
+            ("10.0.0.1", longer.as_str(), false),
+            ("10.0.0.1", "", false),
+            ("10.0.0.1", "a b", false),
+            ("10.0.0.1", "<", false),
+            ("10.0.0.1", "\u{e9}", false),
+            ("9.9.9.9", "abc", false),
+        ] {
+            assert_eq!(*client(peer, &[("x-request-id", id)]).request_id == *id, taken, "{peer} {id:?}");
+        }
+        assert_ne!(new_id(), new_id());
+    }
+
+    #[test]
+    fn quoted_separators_do_not_separate() {
+        for (text, parts) in [
+            ("a,b", &["a", "b"][..]),
+            (r#""a,b",c"#, &[r#""a,b""#, "c"]),
+            (r#""a\",b",c"#, &[r#""a\",b""#, "c"]),
+            (r#""a\\",b"#, &[r#""a\\""#, "b"]),
+            (r#""open,b"#, &[r#""open,b"#]),
+            (r"a\,b", &[r"a\", "b"]),
+            ("", &[""]),
+        ] {
+            assert_eq!(split_unquoted(text, ',').collect::<Vec<_>>(), parts, "{text}");
+        }
+    }
+}

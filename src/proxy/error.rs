@@ -12,6 +12,7 @@ use super::client::REQUEST_ID;
 use crate::routes::NoRoute;
 use crate::sessions::CommitError;
 use crate::store::StoreError;
+use crate::telemetry::Causes;
 use crate::upstream::UpstreamError;
 
 /// Why a request is answered by us.
@@ -107,14 +108,15 @@ impl Page {
     /// Answers `error`, and tells the operator its causes.
     pub fn of(&self, error: &ProxyError) -> Response<Source> {
         let status = error.status();
-        let cause = error as &dyn Error;
+        // A cause that is only a field's source would be lost in JSON.
+        let causes = Causes(error);
         if status.is_server_error() {
-            tracing::error!(request = &*self.request_id, status = status.as_u16(), error = cause, "a request failed");
+            tracing::error!(request = &*self.request_id, status = status.as_u16(), error = %causes, "a request failed");
         } else {
             tracing::info!(
                 request = &*self.request_id,
                 status = status.as_u16(),
-                error = cause,
+                error = %causes,
                 "a request was refused"
             );
         }

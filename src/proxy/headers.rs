@@ -44,6 +44,10 @@ pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
 /// Makes a response's headers the visitor's: `cookie` is our own `Set-Cookie` line, `vary` says that the response
 /// depends on the visitor's cookie.
 pub fn to_client(headers: &mut HeaderMap, cookie: Option<HeaderValue>, vary: bool) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112 section 6.3: the chunks were read, so a length beside them would describe another body.
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     if let Some(cookie) = cookie {
         headers.append(SET_COOKIE, cookie);
@@ -123,5 +127,108 @@ fn add_vary(headers: &mut HeaderMap) {
         None => {
             headers.append(VARY, HeaderValue::from_static("Cookie"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let line = |(name, value): &(&str, &str)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn m11_hop_by_hop_headers_and_what_connection_names_go() {
+        let mut headers = map(&[
+            ("connection", "a,, B ,\tc, not a name, host, content-length"),
+            ("connection", "d"),
+            ("a", "1"),
+            ("b", "1"),
+            ("c", "1"),
+            ("d", "1"),
+            ("e", "1"),
+            ("host", "h"),
+            ("content-length", "4"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "trailers"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("e", "1"), ("host", "h"), ("content-length", "4")]));
+    }
+
+    #[test]
+    fn m15_claims_go_and_their_twins_even_from_those_who_are_trusted() {
+        for (name, stranger, trusted) in [
+            ("forwarded", false, true),
+            ("x-forwarded-for", false, true),
+            ("x-forwarded-anything", false, true),
+            ("x-real-ip", false, true),
+            ("x-request-id", false, true),
+            ("x_forwarded_for", false, false),
+            ("x-forwarded_for", false, false),
+            ("x.real~ip", false, false),
+            ("x_request_id", false, false),
+            ("proxy", false, false),
+            ("x-forwarded", true, true),
+            ("x-real-ips", true, true),
+            ("forwarded-for", true, true),
+            ("proxying", true, true),
+        ] {
+            for (is_trusted, stays) in [(false, stranger), (true, trusted)] {
+                let mut headers = map(&[(name, "v")]);
+                remove_claims(&mut headers, is_trusted);
+                assert_eq!(!headers.is_empty(), stays, "{name} {is_trusted}");
+            }
+        }
+    }
+
+    #[test]
+    fn o2_vary_gets_the_cookie_once() {
+        for (before, after) in [
+            (&[][..], &["Cookie"][..]),
+            (&[""], &["", "Cookie"]),
+            (&["Accept"], &["Accept, Cookie"]),
+            (&["Accept", "Origin"], &["Accept", "Origin", "Cookie"]),
+            (&["Accept ,\tCOOKIE"], &["Accept ,\tCOOKIE"]),
+            (&["Accept", "cookie"], &["Accept", "cookie"]),
+            (&["*"], &["*"]),
+            (&["Cookie-Name"], &["Cookie-Name, Cookie"]),
+        ] {
+            let mut headers = map(&before.iter().map(|value| ("vary", *value)).collect::<Vec<_>>());
+            add_vary(&mut headers);
+            assert_eq!(values(&headers, "vary"), after, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn o1_our_cookie_makes_an_answer_private() {
+        let answer = [("cache-control", "public"), ("expires", "0"), ("set-cookie", "theirs=1")];
+        let mut headers = map(&answer);
+        to_client(&mut headers, None, false);
+        assert_eq!(headers, map(&answer));
+        to_client(&mut headers, Some(HeaderValue::from_static("ours=1")), false);
+        assert_eq!(values(&headers, "set-cookie"), ["theirs=1", "ours=1"]);
+        assert_eq!(values(&headers, "cache-control"), ["private, no-store"]);
+        assert!(!headers.contains_key(EXPIRES));
+    }
+
+    #[test]
+    fn beside_chunks_a_length_goes() {
+        let mut headers = map(&[("content-length", "4"), ("transfer-encoding", "chunked")]);
+        to_client(&mut headers, None, false);
+        assert!(headers.is_empty());
     }
 }

@@ -137,6 +137,8 @@ async fn exchange(
     app.metrics.upstream(&settings.upstream, outcome, entry.upstream_time);
     let mut response = answered?;
 
+    // What version we speak with the visitor is not the backend's to say (RFC 9110 section 2.5).
+    *response.version_mut() = Version::HTTP_11;
     let status = response.status();
     let head = response.headers_mut();
     app.sessions.drop_own_cookie(head);

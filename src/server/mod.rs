@@ -5,7 +5,6 @@ mod stream;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::sessions;
 use crate::store::{self, SessionStore, StoreError};
+use crate::telemetry::Causes;
 use crate::upstream::UpstreamSettings;
 
 pub use self::settings::ServerSettings;
@@ -199,7 +199,7 @@ impl Workers {
             // Dropped at the end, also that of a panic.
             let _end: oneshot::Sender<()> = end;
             if let Err(error) = worker::run(&shared, listeners, ready) {
-                tracing::error!(error = &error as &dyn Error, "a worker failed");
+                tracing::error!(error = %Causes(&error), "a worker failed");
             }
         };
         thread::Builder::new().name(format!("worker-{index}")).spawn(work).map_err(ServerError::Runtime)?;
@@ -241,7 +241,7 @@ async fn sweep(shared: Arc<Shared>, interval: Duration) {
                 Ok(count) => {
                     tracing::info!(target: "cloakroom::session", count, event = "expired", "expired sessions were swept");
                 }
-                Err(error) => tracing::warn!(error = &error as &dyn Error, "expired sessions could not be swept"),
+                Err(error) => tracing::warn!(error = %Causes(&error), "expired sessions could not be swept"),
             }
         }
     };

@@ -1,7 +1,6 @@
 //! A worker: one thread, one runtime, its own listeners, its own connections to backends and store.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use super::{ServerError, Shared};
 use crate::app::{App, RequestLimits};
 use crate::proxy;
 use crate::sessions::Sessions;
+use crate::telemetry::Causes;
 use crate::upstream::Upstream;
 
 /// How long to wait when no connection can be accepted: the usual reason, too many open files, does not pass at once.
@@ -134,7 +134,7 @@ impl Visitors {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn Error, "a connection was not accepted");
+                    tracing::warn!(error = %Causes(&error), "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -160,7 +160,7 @@ impl Visitors {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(error = &error as &dyn Error, client = %peer, "a connection ended early");
+            tracing::debug!(error = %Causes(&error), client = %peer, "a connection ended early");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Commit: what the backend's answer changes reaches the store before the answer reaches the visitor.
 
-use std::error::Error;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -19,6 +18,7 @@ use crate::session::patch::{Ending, Refusal, SessionPatch};
 use crate::session::plan::{Plan, plan};
 use crate::session::{Predecessor, Retired, Session};
 use crate::store::{Expected, Key, Saved, StoreError};
+use crate::telemetry::Causes;
 
 /// Updates of one session that keep conflicting are given up after so long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -212,14 +212,14 @@ impl Exchange<'_> {
             Ok(Saved::Conflict) => {
                 // Nobody knows the new key yet. Where even this fails the record is an orphan that expires by itself.
                 if let Err(error) = records.store.delete(&key).await {
-                    tracing::warn!(error = &error as &dyn Error, "an unused new record could not be deleted");
+                    tracing::warn!(error = %Causes(&error), "an unused new record could not be deleted");
                 }
                 return Ok(Outcome::Conflict);
             }
             Ok(Saved::Stored(_)) => {}
             // The visitor's session lives under the new key from here on, so the answer must carry it.
             Err(error) => {
-                tracing::warn!(error = &error as &dyn Error, "a cycled session's old record is still to be retired");
+                tracing::warn!(error = %Causes(&error), "a cycled session's old record is still to be retired");
                 self.sessions.shared.pending.push(Job::Retire(retirement), records);
             }
         }
@@ -271,7 +271,7 @@ impl Exchange<'_> {
             Ok(true) => self.sessions.records.metrics.session(SessionEvent::Touched),
             // Whoever stored meanwhile moved the deadline with it; whoever ended the session meant it.
             Ok(false) => {}
-            Err(error) => tracing::warn!(error = &error as &dyn Error, "an idle deadline could not be moved"),
+            Err(error) => tracing::warn!(error = %Causes(&error), "an idle deadline could not be moved"),
         }
     }
 

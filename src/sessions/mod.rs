@@ -21,6 +21,7 @@ use crate::session::limits::Limits;
 use crate::session::settings::SessionRules;
 use crate::session::tag::Tagger;
 use crate::store::{Key, SessionStore, StoreError};
+use crate::telemetry::Causes;
 
 pub use self::commit::{Answer, CommitError};
 
@@ -110,7 +111,7 @@ impl Sessions {
             }
             Err(error) if policy == OnStoreError::Degrade => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "a session could not be loaded; going on without"
                 );
                 Found::Unasked

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::records::{Records, Retirement};
 use crate::metrics::Metrics;
 use crate::store::{Key, StoreError};
+use crate::telemetry::Causes;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// An outage must not fill the memory: a job is about a kilobyte.
@@ -57,7 +58,7 @@ impl Pending {
                 match waiting.job.run(&records).await {
                     Ok(()) => break,
                     Err(error) => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, "the end of a session still waits");
+                        tracing::debug!(error = %Causes(&error), "the end of a session still waits");
                     }
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -10,6 +10,7 @@ use crate::session::codec;
 use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
 use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
+use crate::telemetry::Causes;
 
 /// How long a retired record outlives its grace, unread. A logout through its key may be under way while the grace ends,
 /// for as long as a backend may take; it finds the session's new key here.
@@ -68,7 +69,7 @@ impl Records {
             Err(error) => {
                 self.metrics.session(SessionEvent::Undecodable);
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "a stored session cannot be read; it counts as absent"
                 );
                 Ok(None)

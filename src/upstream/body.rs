@@ -45,7 +45,8 @@ impl Body for RequestBody {
         let frame = ready!(streaming.body.as_mut().poll_frame(cx));
         let state = match &frame {
             Some(Err(_)) => State::Broken,
-            Some(Ok(_)) if !streaming.body.is_end_stream() => State::Moving,
+            // Nothing comes behind trailers.
+            Some(Ok(frame)) if frame.is_data() && !streaming.body.is_end_stream() => State::Moving,
             Some(Ok(_)) | None => State::Complete,
         };
         streaming.progress.set(state);

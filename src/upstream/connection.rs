@@ -16,9 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::body::RequestBody;
+use super::body::{Progress, RequestBody};
 use super::retry::is_repeatable;
 use super::{Cause, Reuse, UpstreamSettings};
+use crate::telemetry::Causes;
 
 /// One backend and a worker's unused connections to it.
 pub struct Server {
@@ -101,7 +102,7 @@ impl Server {
             http1::Builder::new().max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).handshake(io).await?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a backend ended");
+                tracing::debug!(error = %Causes(&error), "a connection to a backend ended");
             }
         });
         Ok(Connection { sender, reused: false, received })
@@ -179,8 +180,9 @@ impl Connection {
         }
     }
 
-    pub fn lease(self, server: Arc<Server>) -> Lease {
-        Lease { connection: self, server }
+    /// `progress` is that of the request's body, where there is one.
+    pub(super) fn lease(self, server: Arc<Server>, progress: Option<Progress>) -> Lease {
+        Lease { connection: self, server, progress }
     }
 }
 
@@ -196,11 +198,16 @@ fn copy_without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
 pub struct Lease {
     connection: Connection,
     server: Arc<Server>,
+    progress: Option<Progress>,
 }
 
 impl Lease {
+    /// Gives the connection back. Not while the request is still being sent: whoever got it next would wait for the
+    /// end of a stranger's upload.
     pub fn finish(self) {
-        self.server.keep(self.connection);
+        if self.progress.is_none_or(|progress| progress.is_complete()) {
+            self.server.keep(self.connection);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use self::body::{Progress, RequestBody, ResponseBody};
 use self::connection::{Attempt, Connection, Server, server_address};
 use self::retry::{Failure, retry_after};
 use crate::problem::Problem;
+use crate::telemetry::Causes;
 use crate::units;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -133,7 +134,7 @@ impl Upstream {
             Err(failed) => failed,
         };
         let Some(request) = retry_after(failed.failure, failed.request) else { return Err(failed.error) };
-        tracing::debug!(error = &failed.error as &dyn std::error::Error, "asking a backend a second time");
+        tracing::debug!(error = %Causes(&failed.error), "asking a backend a second time");
         let second = self.turn.after(first, self.servers.len());
         self.attempt(second, request, Reuse::Avoid).await.map_err(|failed| failed.error)
     }
@@ -155,7 +156,9 @@ impl Upstream {
         };
         let progress = request.body().progress();
         match self.wait(connection.send(request), progress.as_ref()).await {
-            Ok(Attempt::Answered(response)) => self.accept(response, connection, server),
+            Ok(Attempt::Answered(response)) => {
+                self.accept(response, connection, server, progress).map_err(Failed::last)
+            }
             Ok(Attempt::NotSent { request, source }) => {
                 let error = UpstreamError::Response { server: server.name(), source };
                 Err(Failed { error, failure: Failure::NotSent, request: Some(request) })
@@ -178,11 +181,12 @@ impl Upstream {
         response: Response<Incoming>,
         connection: Connection,
         server: &Arc<Server>,
-    ) -> Result<Response<ResponseBody>, Failed> {
+        progress: Option<Progress>,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
         if response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failed::last(UpstreamError::Unasked { server: server.name() }));
+            return Err(UpstreamError::Unasked { server: server.name() });
         }
-        let lease = connection.lease(Arc::clone(server));
+        let lease = connection.lease(Arc::clone(server), progress);
         Ok(response.map(|incoming| ResponseBody::new(incoming, lease, self.settings.idle_timeout)))
     }
 

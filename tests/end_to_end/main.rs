@@ -2,32 +2,47 @@
 
 #[path = "../support/backend.rs"]
 mod backend;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/stage.rs"]
+mod stage;
 #[path = "../support/stores.rs"]
 mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
 mod cookies;
+mod draining;
 mod failure_redis;
 mod failure_steps;
 mod failure_store;
+mod forwarding;
+mod http_bodies;
+mod http_connections;
+mod http_framing;
+mod http_messages;
+mod http_syntax;
 mod injected_headers;
 mod life_cycle;
 mod life_end;
 mod life_stage;
 mod life_time;
+mod operations;
 mod protocol;
 mod protocol_answers;
 mod protocol_limits;
 mod protocol_requests;
 mod protocol_updates;
 mod recording_store;
+mod routing;
 mod scene;
 mod served;
 mod session_ids;
 mod two_proxies;
 mod updates;
+mod upstreams;
+mod vanishing;

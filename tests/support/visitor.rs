@@ -129,7 +129,11 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// A socket that is open already, of either side.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream: BufReader::new(stream) }
@@ -206,8 +210,36 @@ impl Connection {
         }
     }
 
+    /// The first line and the headers of the next message, of either side.
+    pub fn head(&mut self) -> Option<(String, Vec<(String, String)>)> {
+        let first = self.line()?;
+        self.headers().map(|headers| (first, headers))
+    }
+
+    /// The next `count` bytes.
+    pub fn read(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
+    }
+
+    /// Everything until the other side ends, in whatever way.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).ok();
+        bytes
+    }
+
+    /// The bare socket. What was read ahead is lost.
+    pub fn into_socket(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// Whether the other side has closed, after everything it sent was read.
     pub fn is_closed(&mut self) -> bool {
-        self.stream.fill_buf().is_ok_and(<[u8]>::is_empty)
+        match self.stream.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            // It closed before it had read all that we sent.
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 }

@@ -1,0 +1,101 @@
+//! The real program as a process of its own, with its log.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::visitor::Visitor;
+
+/// Nothing in these tests takes so long; it only turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+    lines: Receiver<String>,
+    /// Every line of the log that was looked at.
+    pub seen: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Process {
+    /// `cloakroom serve` before `backend`, one worker, a log in JSON. `server` is added to `[server]`, `text` is more
+    /// sections; without `[store]` sessions are in memory.
+    pub fn start(backend: &str, server: &str, text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = if text.contains("[store]") { "" } else { "store = { engine = \"memory\" }\n" };
+        let config = format!(
+            "upstreams.app.servers = [\"{backend}\"]\nlog.format = \"json\"\n{store}\
+             [server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n{server}\n{text}"
+        );
+        let file = folder.path().join("cloakroom.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cloakroom"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (tell, lines) = channel();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process = Self { address, child, lines, seen: Vec::new(), _folder: folder };
+        let listening = process.event(|line| line["message"] == "listening");
+        process.address = listening["address"].as_str().unwrap().parse().unwrap();
+        process
+    }
+
+    pub fn visitor(&self) -> Visitor {
+        Visitor::new(self.address)
+    }
+
+    /// Waits for the first line of the log, after those looked at, that is what `wanted` says.
+    pub fn event(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no such line: {:#?}", self.seen));
+            let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line:?}"));
+            self.seen.push(line);
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Sends the signal of this name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own `kill` is there even where the program is not installed.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// Waits for the end; the rest of the log is then in [`Process::seen`].
+    pub fn wait(&mut self) -> ExitStatus {
+        // The log ends when the process does.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("the process does not end: {:#?}", self.seen),
+            }
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
