@@ -16,6 +16,7 @@ mod failure_steps;
 mod failure_store;
 mod life_cycle;
 mod life_end;
+mod life_model;
 mod life_stage;
 mod life_time;
 mod protocol;
