@@ -21,6 +21,7 @@ pub const HOUR: u64 = 60 * MINUTE;
 pub const DAY: u64 = 24 * HOUR;
 
 pub struct Stage {
+    pub engine: &'static str,
     pub clock: Clock,
     pub backend: Backend,
     pub gate: Gate,
@@ -43,7 +44,7 @@ impl Stage {
             let clock = Clock::manual(START);
             let (backend, gate) = Gate::backend();
             let proxy = Setup::new(&backend.url(), &text).clock(&clock).start();
-            test(&Self { clock, backend, gate, proxy, _directory: directory });
+            test(&Self { engine, clock, backend, gate, proxy, _directory: directory });
         }
     }
 

@@ -29,6 +29,7 @@ mod http_syntax;
 mod injected_headers;
 mod life_cycle;
 mod life_end;
+mod life_model;
 mod life_stage;
 mod life_time;
 mod operations;
