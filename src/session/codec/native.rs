@@ -105,11 +105,7 @@ pub fn encode(session: &Session) -> Bytes {
 pub fn decode(record: &Bytes) -> Result<Session, DecodeError> {
     let end = record.iter().position(|&byte| byte == b'\n').ok_or(DecodeError::Malformed)?;
     let (head, _) = record.split_at_checked(end).ok_or(DecodeError::Malformed)?;
-    let HeadVersion { v } = serde_json::from_slice(head).map_err(|_| DecodeError::Malformed)?;
-    if v != VERSION {
-        return Err(DecodeError::Version(v));
-    }
-    let head: Head = serde_json::from_slice(head).map_err(|_| DecodeError::Malformed)?;
+    let head = read_head(head)?;
     let data = Data::parse(record.slice(end + 1..)).map_err(DecodeError::Data)?;
     let retired = match head.retired {
         Some(retired) => {
@@ -133,6 +129,16 @@ pub fn decode(record: &Bytes) -> Result<Session, DecodeError> {
         retired,
         predecessors: predecessors.collect::<Result<_, DecodeError>>()?,
     })
+}
+
+/// Looks for another version only in what is no head of this one, so that ordinary records are read once.
+fn read_head(text: &[u8]) -> Result<Head, DecodeError> {
+    let head = serde_json::from_slice(text).map_err(|_| DecodeError::Malformed);
+    let v = match &head {
+        Ok(Head { v, .. }) => *v,
+        Err(_) => serde_json::from_slice(text).map(|HeadVersion { v }| v).map_err(|_| DecodeError::Malformed)?,
+    };
+    if v == VERSION { head } else { Err(DecodeError::Version(v)) }
 }
 
 fn key(text: String) -> Result<Key, DecodeError> {
@@ -198,7 +204,9 @@ mod tests {
         ] {
             assert!(decoded(text).is_err(), "{text}");
         }
-        assert!(matches!(decoded("{\"v\":2,\"new\":[]}\nanything"), Err(DecodeError::Version(2))));
+        for newer in ["{\"v\":2,\"new\":[]}\nanything", "{\"v\":2,\"created\":0,\"saved\":0}\n{}"] {
+            assert!(matches!(decoded(newer), Err(DecodeError::Version(2))), "{newer}");
+        }
     }
 
     fn any_session() -> impl Strategy<Value = Session> {

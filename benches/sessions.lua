@@ -1,0 +1,21 @@
+-- For wrk: every request has the cookie of one of the sessions in a file, chosen at random.
+
+local requests = {}
+
+function init(arguments)
+   math.randomseed(os.time())
+   for id in io.lines(arguments[1]) do
+      requests[#requests + 1] = wrk.format("GET", nil, { Cookie = "theme=dark; sessionid=" .. id })
+   end
+end
+
+function request()
+   return requests[math.random(#requests)]
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   local count = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+   local line = '{"requests":%d,"seconds":%f,"errors":%d,"p50_us":%d,"p99_us":%d}\n'
+   io.write(line:format(summary.requests, summary.duration / 1e6, count, latency:percentile(50), latency:percentile(99)))
+end
