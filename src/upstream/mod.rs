@@ -175,7 +175,6 @@ impl Upstream {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "the answer is as large, and seldom is there an error")]
     fn accept(
         &self,
         response: Response<Incoming>,

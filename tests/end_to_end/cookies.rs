@@ -225,8 +225,9 @@ fn c9_of_several_cookies_the_first_live_one_wins_in_any_order() {
 fn c9_no_more_than_eight_candidates_are_tried() {
     let scene = Scene::new("");
     let visitor = scene.visitor_with(&json!({"user": "ann"}));
-    let shadows = |count: u8| -> String {
-        (0..count).map(|shadow| format!("sessionid={}; ", char::from(b'a' + shadow).to_string().repeat(32))).collect()
+    let shadows = |count: usize| -> String {
+        let ids = (b'a'..).take(count).map(|letter| char::from(letter).to_string().repeat(32));
+        ids.fold(String::new(), |line, id| line + "sessionid=" + &id + "; ")
     };
     for (count, found) in [(7, true), (8, false)] {
         let cookie = format!("{}sessionid={}", shadows(count), visitor.session_id().unwrap());

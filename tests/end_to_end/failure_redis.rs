@@ -28,6 +28,9 @@ fn record_of(visitor: &Visitor) -> String {
     format!("session:{}", id.key().as_str())
 }
 
+/// Makes rubbish of a record.
+type Spoil<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn f6_f7_what_cannot_be_read_is_no_session_and_no_error() {
     let redis = RedisServer::start();
@@ -35,7 +38,7 @@ fn f6_f7_what_cannot_be_read_is_no_session_and_no_error() {
     let proxy = start(&backend, &redis, "20s");
     let mut look = redis.look();
     let pickle = b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01u\x94\x8c\x011\x94s.".to_vec();
-    let spoils: [&dyn Fn(&[u8]) -> Vec<u8>; 7] = [
+    let spoils: [Spoil<'_>; 7] = [
         &|_| b"garbage".to_vec(),
         &|_| Vec::new(),
         &|_| pickle.clone(),
@@ -95,7 +98,7 @@ struct Load {
 }
 
 impl Load {
-    fn await_more(&self, what: &str, counter: &AtomicUsize) {
+    fn await_more(what: &str, counter: &AtomicUsize) {
         let before = counter.load(Ordering::SeqCst);
         eventually(what, || counter.load(Ordering::SeqCst) >= before + 20);
     }
@@ -145,11 +148,11 @@ fn a_hung_redis_under_load_logs_nobody_out_and_loses_nothing_acknowledged() {
             })
             .collect();
         for _ in 0..3 {
-            load.await_more("answers", &load.fine);
+            Load::await_more("answers", &load.fine);
             redis.pause();
-            load.await_more("refusals", &load.refused);
+            Load::await_more("refusals", &load.refused);
             redis.resume();
-            load.await_more("answers again, from the same proxy", &load.fine);
+            Load::await_more("answers again, from the same proxy", &load.fine);
         }
         load.stop.store(true, Ordering::SeqCst);
         visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect::<Vec<_>>()
@@ -188,12 +191,12 @@ fn a_stopped_redis_under_load_logs_nobody_out_and_is_found_again() {
             });
         }
         for _ in 0..2 {
-            load.await_more("answers", &load.fine);
+            Load::await_more("answers", &load.fine);
             redis.stop();
-            load.await_more("refusals", &load.refused);
-            load.await_more("pages without a session", &load.degraded);
+            Load::await_more("refusals", &load.refused);
+            Load::await_more("pages without a session", &load.degraded);
             redis.restart();
-            load.await_more("answers again, from the same proxy", &load.fine);
+            Load::await_more("answers again, from the same proxy", &load.fine);
         }
         load.stop.store(true, Ordering::SeqCst);
     });

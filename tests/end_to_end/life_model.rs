@@ -38,6 +38,7 @@ enum Ending {
 }
 
 /// What one answer of the backend asks for. Seconds count from the start.
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not, whatever the others are")]
 #[derive(Clone, Debug, Default)]
 struct Commands {
     fails: bool,

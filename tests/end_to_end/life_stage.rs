@@ -30,20 +30,20 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Runs `test` with the sessions in memory, then with the sessions in a database; `text` configures the proxy.
-    pub fn each(text: &str, test: impl Fn(&Self)) {
+    /// Runs `test` with the sessions in memory, then with the sessions in a database; `settings` configures the proxy.
+    pub fn each(settings: &str, test: impl Fn(&Self)) {
         for engine in ["memory", "db"] {
             println!("engine {engine}");
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("sessions.sqlite3");
             let url = if engine == "db" { format!("url = 'sqlite://{}'\n", file.display()) } else { String::new() };
             // No test here is about speed: a slow disk may take its time.
-            let text = format!(
-                "{text}\n[admin]\nlisten = '127.0.0.1:0'\n[store]\nengine = '{engine}'\ntimeout = '60s'\n{url}"
+            let configuration = format!(
+                "{settings}\n[admin]\nlisten = '127.0.0.1:0'\n[store]\nengine = '{engine}'\ntimeout = '60s'\n{url}"
             );
             let clock = Clock::manual(START);
             let (backend, gate) = Gate::backend();
-            let proxy = Setup::new(&backend.url(), &text).clock(&clock).start();
+            let proxy = Setup::new(&backend.url(), &configuration).clock(&clock).start();
             test(&Self { engine, clock, backend, gate, proxy, _directory: directory });
         }
     }

@@ -20,25 +20,21 @@ fn assert_cases(scene: &Scene, cases: Vec<Case>) {
     }
 }
 
-fn some(value: Value) -> Option<Value> {
-    Some(value)
-}
-
 #[test]
 fn set_as_a_form() {
     assert_cases(
         &Scene::new(""),
         vec![
-            (&["X-Session-Set: a=1&b=2"], json!({}), some(json!({"a": "1", "b": "2"}))),
-            (&["X-Session-Set: a=1,b=2 , c=3"], json!({}), some(json!({"a": "1", "b": "2", "c": "3"}))),
-            (&["X-Session-Set: a=1&b=2,c=3"], json!({}), some(json!({"a": "1", "b": "2", "c": "3"}))),
-            (&["X-Session-Set: ,,a=1,&&,b=2&"], json!({}), some(json!({"a": "1", "b": "2"}))),
-            (&["X-Session-Set: a=1&a=2"], json!({}), some(json!({"a": "2"}))),
-            (&["X-Session-Set: a+b=c+d%2Be"], json!({}), some(json!({"a b": "c d+e"}))),
-            (&["X-Session-Set: a%3Db=%26%2C%25"], json!({}), some(json!({"a=b": "&,%"}))),
-            (&["X-Session-Set: n=007"], json!({"n": 1}), some(json!({"n": "007"}))),
-            (&["X-Session-Set: a="], json!({}), some(json!({"a": ""}))),
-            (&["x-SESSION-set: a=1"], json!({}), some(json!({"a": "1"}))),
+            (&["X-Session-Set: a=1&b=2"], json!({}), Some(json!({"a": "1", "b": "2"}))),
+            (&["X-Session-Set: a=1,b=2 , c=3"], json!({}), Some(json!({"a": "1", "b": "2", "c": "3"}))),
+            (&["X-Session-Set: a=1&b=2,c=3"], json!({}), Some(json!({"a": "1", "b": "2", "c": "3"}))),
+            (&["X-Session-Set: ,,a=1,&&,b=2&"], json!({}), Some(json!({"a": "1", "b": "2"}))),
+            (&["X-Session-Set: a=1&a=2"], json!({}), Some(json!({"a": "2"}))),
+            (&["X-Session-Set: a+b=c+d%2Be"], json!({}), Some(json!({"a b": "c d+e"}))),
+            (&["X-Session-Set: a%3Db=%26%2C%25"], json!({}), Some(json!({"a=b": "&,%"}))),
+            (&["X-Session-Set: n=007"], json!({"n": 1}), Some(json!({"n": "007"}))),
+            (&["X-Session-Set: a="], json!({}), Some(json!({"a": ""}))),
+            (&["x-SESSION-set: a=1"], json!({}), Some(json!({"a": "1"}))),
             (&["X_Session_Set: a=1", "X-Session.Set: b=1"], json!({}), None),
             (&["X-Session-Set: =1"], json!({}), None),
             (&["X-Session-Set: a"], json!({}), None),
@@ -57,11 +53,11 @@ fn set_as_json() {
             (
                 &[r#"X-Session-Set: {"a":null,"b":[1.0],"c":{}}"#],
                 json!({}),
-                some(json!({"a": null, "b": [1.0], "c": {}})),
+                Some(json!({"a": null, "b": [1.0], "c": {}})),
             ),
-            (&[r#"X-Session-Set: {"a":{"y":2}}"#], json!({"a": {"x": 1}}), some(json!({"a": {"y": 2}}))),
-            (&[r#"X-Session-Set: {"a":1}, {"b":2},{"a":3}"#], json!({}), some(json!({"a": 3, "b": 2}))),
-            (&["X-Session-Set: {}"], json!({"a": 1}), some(json!({"a": 1}))),
+            (&[r#"X-Session-Set: {"a":{"y":2}}"#], json!({"a": {"x": 1}}), Some(json!({"a": {"y": 2}}))),
+            (&[r#"X-Session-Set: {"a":1}, {"b":2},{"a":3}"#], json!({}), Some(json!({"a": 3, "b": 2}))),
+            (&["X-Session-Set: {}"], json!({"a": 1}), Some(json!({"a": 1}))),
             (&["X-Session-Set: {}"], json!({}), None),
             (&[r#"X-Session-Set: {"a":1},b=2"#], json!({}), None),
             (&[r#"X-Session-Set: {"a":1}&{"b":2}"#], json!({}), None),
@@ -78,32 +74,32 @@ fn patch_unset_and_incr() {
     assert_cases(
         &Scene::new(""),
         vec![
-            (&[r#"X-Session-Patch: {"a":{"y":2}}"#], json!({"a": {"x": 1}}), some(json!({"a": {"x": 1, "y": 2}}))),
-            (&[r#"X-Session-Patch: {"a":null}"#], json!({"a": 1, "b": 2}), some(json!({"b": 2}))),
-            (&[r#"X-Session-Patch: {"a":[null]}"#], json!({"a": [1, 2]}), some(json!({"a": [null]}))),
-            (&[r#"X-Session-Patch: {"a":{"b":{"c":null}}}"#], json!({"a": 1}), some(json!({"a": {"b": {}}}))),
-            (&["X-Session-Unset: a,b , missing"], json!({"a": 1, "b": 2, "c": 3}), some(json!({"c": 3}))),
-            (&["X-Session-Unset: a+b%2C%26"], json!({"a b,&": 1, "c": 3}), some(json!({"c": 3}))),
-            (&["X-Session-Unset: a&b"], json!({"a": 1, "a&b": 2}), some(json!({"a": 1}))),
-            (&["X-Session-Unset: a"], json!({"a": 1}), some(json!({}))),
+            (&[r#"X-Session-Patch: {"a":{"y":2}}"#], json!({"a": {"x": 1}}), Some(json!({"a": {"x": 1, "y": 2}}))),
+            (&[r#"X-Session-Patch: {"a":null}"#], json!({"a": 1, "b": 2}), Some(json!({"b": 2}))),
+            (&[r#"X-Session-Patch: {"a":[null]}"#], json!({"a": [1, 2]}), Some(json!({"a": [null]}))),
+            (&[r#"X-Session-Patch: {"a":{"b":{"c":null}}}"#], json!({"a": 1}), Some(json!({"a": {"b": {}}}))),
+            (&["X-Session-Unset: a,b , missing"], json!({"a": 1, "b": 2, "c": 3}), Some(json!({"c": 3}))),
+            (&["X-Session-Unset: a+b%2C%26"], json!({"a b,&": 1, "c": 3}), Some(json!({"c": 3}))),
+            (&["X-Session-Unset: a&b"], json!({"a": 1, "a&b": 2}), Some(json!({"a": 1}))),
+            (&["X-Session-Unset: a"], json!({"a": 1}), Some(json!({}))),
             (&["X-Session-Unset: missing"], json!({}), None),
-            (&["X-Session-Incr: n=2&m=-3"], json!({"n": 40}), some(json!({"n": 42, "m": -3}))),
-            (&["X-Session-Incr: n=1, n=1"], json!({}), some(json!({"n": 2}))),
-            (&["X-Session-Incr: n=1", "X-Session-Incr: n=1"], json!({}), some(json!({"n": 2}))),
-            (&["X-Session-Incr: n=1"], json!({"n": 1.5}), some(json!({"n": 2.5}))),
+            (&["X-Session-Incr: n=2&m=-3"], json!({"n": 40}), Some(json!({"n": 42, "m": -3}))),
+            (&["X-Session-Incr: n=1, n=1"], json!({}), Some(json!({"n": 2}))),
+            (&["X-Session-Incr: n=1", "X-Session-Incr: n=1"], json!({}), Some(json!({"n": 2}))),
+            (&["X-Session-Incr: n=1"], json!({"n": 1.5}), Some(json!({"n": 2.5}))),
             (
                 &["X-Session-Incr: n=1"],
                 json!({"n": 9_223_372_036_854_775_806_i64}),
-                some(json!({"n": 9_223_372_036_854_775_807_i64})),
+                Some(json!({"n": 9_223_372_036_854_775_807_i64})),
             ),
             (
                 &["X-Session-Incr: n=1", "X-Session-Set: b=1"],
                 json!({"n": 9_223_372_036_854_775_807_i64}),
-                some(json!({"n": 9_223_372_036_854_775_807_i64})),
+                Some(json!({"n": 9_223_372_036_854_775_807_i64})),
             ),
-            (&["X-Session-Incr: n=1", "X-Session-Set: b=1"], json!({"n": "1"}), some(json!({"n": "1"}))),
-            (&["X-Session-Incr: n=1", "X-Session-Set: b=1"], json!({"n": null}), some(json!({"n": null}))),
-            (&["X-Session-Incr: n=one"], json!({"n": 1}), some(json!({"n": 1}))),
+            (&["X-Session-Incr: n=1", "X-Session-Set: b=1"], json!({"n": "1"}), Some(json!({"n": "1"}))),
+            (&["X-Session-Incr: n=1", "X-Session-Set: b=1"], json!({"n": null}), Some(json!({"n": null}))),
+            (&["X-Session-Incr: n=one"], json!({"n": 1}), Some(json!({"n": 1}))),
         ],
     );
 }
@@ -116,16 +112,16 @@ fn lines_count_in_the_order_of_the_protocol_whatever_their_own() {
             (
                 &["X-Session-Unset: a", "X-Session-Incr: a=1", r#"X-Session-Patch: {"a":2}"#, "X-Session-Set: a=x,b=y"],
                 json!({}),
-                some(json!({"b": "y"})),
+                Some(json!({"b": "y"})),
             ),
             (
                 &["X-Session-Incr: n=1", r#"X-Session-Patch: {"n":10}"#, "X-Session-Set: n=x"],
                 json!({}),
-                some(json!({"n": 11})),
+                Some(json!({"n": 11})),
             ),
-            (&["X-Session-Set: a=1", "X-Session-Action: clear"], json!({"b": 1}), some(json!({"a": "1"}))),
-            (&["X-Session-Set: a=1", "X-Session-Action: delete"], json!({"b": 1}), some(json!({"a": "1"}))),
-            (&["X-Session-Incr: n=1", "X-Session-Action: flush"], json!({"n": 1}), some(json!({"n": 1}))),
+            (&["X-Session-Set: a=1", "X-Session-Action: clear"], json!({"b": 1}), Some(json!({"a": "1"}))),
+            (&["X-Session-Set: a=1", "X-Session-Action: delete"], json!({"b": 1}), Some(json!({"a": "1"}))),
+            (&["X-Session-Incr: n=1", "X-Session-Action: flush"], json!({"n": 1}), Some(json!({"n": 1}))),
             (&["X-Session-Action: clear, flush, delete"], json!({"b": 1}), None),
             (&["X-Session-Action: clear", "X-Session-Action: delete"], json!({"b": 1}), None),
         ],
