@@ -116,6 +116,25 @@ fn m19_a_101_is_502_whether_the_visitor_asked_or_not() {
 }
 
 #[test]
+fn m5_bytes_behind_an_upgrade_request_are_a_request_of_their_own() {
+    let backend = Backend::obedient();
+    let proxy = Proxy::start(&backend.url(), "");
+    let mut connection = Connection::open(proxy.address);
+    connection.write(
+        b"GET /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\
+          GET /second HTTP/1.1\r\nHost: h\r\nX-Session-Data: {\"user\":\"root\"}\r\n\r\n",
+    );
+    assert_eq!(connection.answer().unwrap().status, 200);
+    assert_eq!(connection.answer().unwrap().status, 200);
+    let seen = backend.requests();
+    let targets: Vec<&str> = seen.iter().map(|seen| seen.target.as_str()).collect();
+    assert_eq!(targets, ["/first", "/second"]);
+    for seen in &seen {
+        assert_eq!((seen.header("upgrade"), seen.header("x-session-data")), (None, None), "{seen:?}");
+    }
+}
+
+#[test]
 fn a_head_request_gets_the_length_and_no_body() {
     let backend = Backend::start(|seen| match seen.target.as_str() {
         "/length" => Reply::ok("four"),

@@ -41,7 +41,6 @@ mod protocol_updates;
 mod recording_store;
 mod routing;
 mod scene;
-mod served;
 mod session_ids;
 mod two_proxies;
 mod updates;

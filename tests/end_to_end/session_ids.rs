@@ -8,9 +8,9 @@ use cloakroom::session::id::SessionId;
 use serde_json::json;
 
 use crate::backend::{Backend, Reply, obey};
+use crate::process::Process;
 use crate::recording_store::RecordingStore;
 use crate::scene::{Scene, raw};
-use crate::served::Served;
 use crate::visitor::Connection;
 
 const ADMIN: &str = "[admin]\nlisten = '127.0.0.1:0'\n";
@@ -291,7 +291,7 @@ fn secrets(ids: &[String]) -> Vec<String> {
 fn i10_no_log_tells_an_id_or_a_key() {
     for format in ["text", "json"] {
         let backend = life_backend();
-        let mut served = Served::start(&format!(
+        let mut served = Process::serve(&format!(
             "server = {{ listen = ['127.0.0.1:0'], workers = 1 }}\nstore.engine = 'memory'\n\
              upstreams.app.servers = ['{}']\nlog.format = '{format}'\n",
             backend.url()

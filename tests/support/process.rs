@@ -27,17 +27,20 @@ impl Process {
     /// `cloakroom serve` before `backend`, one worker, a log in JSON. `server` is added to `[server]`, `text` is more
     /// sections; without `[store]` sessions are in memory.
     pub fn start(backend: &str, server: &str, text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let store = if text.contains("[store]") { "" } else { "store = { engine = \"memory\" }\n" };
         let config = format!(
             "upstreams.app.servers = [\"{backend}\"]\nlog.format = \"json\"\n{store}\
              [server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n{server}\n{text}"
         );
-        let file = folder.path().join("cloakroom.toml");
-        std::fs::write(&file, config).unwrap();
+        Self::serve(&config)
+    }
+
+    /// `cloakroom serve` with this file, in a folder of its own.
+    pub fn serve(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cloakroom.toml"), config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_cloakroom"))
-            .args(["serve", "--config"])
-            .arg(&file)
+            .args(["serve", "--config", "cloakroom.toml"])
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -46,10 +49,12 @@ impl Process {
         let (tell, lines) = channel();
         let log = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { address, child, lines, seen: Vec::new(), _folder: folder };
-        let listening = process.event(|line| line["message"] == "listening");
-        process.address = listening["address"].as_str().unwrap().parse().unwrap();
+        let listening = process.line(|line| line.contains("listening"));
+        let port =
+            listening.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        process.address.set_port(port.and_then(|port| port.parse().ok()).expect("the port it listens on"));
         process
     }
 
@@ -57,14 +62,19 @@ impl Process {
         Visitor::new(self.address)
     }
 
-    /// Waits for the first line of the log, after those looked at, that is what `wanted` says.
+    /// Waits for the first event of a log in JSON, after those looked at, that is what `wanted` says.
     pub fn event(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let parse =
+            |line: &str| -> Value { serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line:?}")) };
+        parse(&self.line(|line| wanted(&parse(line))))
+    }
+
+    fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no such line: {:#?}", self.seen));
-            let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line:?}"));
-            self.seen.push(line);
-            if wanted(&event) {
-                return event;
+            self.seen.push(line.clone());
+            if wanted(&line) {
+                return line;
             }
         }
     }
@@ -86,6 +96,13 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("the process does not end: {:#?}", self.seen),
             }
         }
+    }
+
+    /// Asks it to stop, waits until it has, and returns all that it logged.
+    pub fn stop(&mut self) -> String {
+        self.signal("TERM");
+        assert!(self.wait().success(), "{:#?}", self.seen);
+        self.seen.join("\n")
     }
 
     pub fn has_ended(&mut self) -> bool {
