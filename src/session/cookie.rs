@@ -26,16 +26,14 @@ pub struct CookiePolicy {
     name: String,
     /// A `__Host-` name or the like, which browsers compare in any case of letters.
     prefixed: bool,
-    /// `; Path=/; HttpOnly` and so on: all that is the same for every cookie.
+    /// `; HttpOnly; Path=/` and so on: all that is the same for every cookie.
     attributes: String,
+    /// The same with `Secure`.
+    secure_attributes: String,
     secure: Secure,
 }
 
 impl CookiePolicy {
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Takes every cookie of our name out of a request; returns the well-formed ids among them, each once, at most
     /// eight, in their order. Other cookies stay byte for byte; several `Cookie` lines become one.
     pub fn take(&self, headers: &mut HeaderMap) -> Vec<SessionId> {
@@ -45,7 +43,7 @@ impl CookiePolicy {
     }
 
     /// The ids that [`CookiePolicy::take`] would return, leaving the cookies where they are.
-    pub fn ids(&self, headers: &HeaderMap) -> Vec<SessionId> {
+    fn ids(&self, headers: &HeaderMap) -> Vec<SessionId> {
         let mut ids: Vec<SessionId> = Vec::new();
         for id in self.values(headers).filter_map(SessionId::parse) {
             if !ids.iter().any(|known| known.as_str() == id.as_str()) {
@@ -59,12 +57,12 @@ impl CookiePolicy {
     }
 
     /// The values of all cookies of our name, whatever they are.
-    pub fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+    fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
         headers.get_all(COOKIE).iter().flat_map(|line| pairs(line.as_bytes())).filter_map(|pair| self.value(pair))
     }
 
     /// Takes every cookie of our name out of a request.
-    pub fn remove(&self, headers: &mut HeaderMap) {
+    fn remove(&self, headers: &mut HeaderMap) {
         let lines = headers.get_all(COOKIE).iter().count();
         let ours = self.values(headers).next().is_some();
         if lines < 2 && !ours {
@@ -106,14 +104,6 @@ impl CookiePolicy {
         self.header(id.as_str(), age, now, https)
     }
 
-    /// As [`CookiePolicy::set`] for any value; `None` if browsers would refuse it: name and value are longer than 4096
-    /// bytes together, or the value has characters that no cookie may have (RFC 6265, section 4.1.1).
-    pub fn set_value(&self, value: &str, age: Option<Duration>, now: Timestamp, https: bool) -> Option<HeaderValue> {
-        let allowed = |byte: u8| matches!(byte, b'!' | b'#'..=b'+' | b'-'..=b':' | b'<'..=b'[' | b']'..=b'~');
-        let fits = self.name.len() + value.len() <= MAX_PAIR_BYTES && value.bytes().all(allowed);
-        fits.then(|| self.header(value, age, now, https))
-    }
-
     /// The cookie that makes browsers forget ours: same name, path, domain and flags, and a date long past.
     pub fn removal(&self, https: bool) -> HeaderValue {
         self.line("", "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0", https)
@@ -132,9 +122,9 @@ impl CookiePolicy {
             Secure::Auto => https,
             Secure::Never => false,
         };
-        let secure = if secure { "; Secure" } else { "" };
-        let Self { name, attributes, .. } = self;
-        let text = format!("{name}={value}{lifetime}{attributes}{secure}");
+        let Self { name, attributes, secure_attributes, .. } = self;
+        let attributes = if secure { secure_attributes } else { attributes };
+        let text = format!("{name}={value}{lifetime}{attributes}");
         // Every part was checked when it came in; an empty header value is what browsers ignore.
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
     }

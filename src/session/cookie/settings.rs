@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cookie::Cookie;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
@@ -136,7 +137,8 @@ impl CookieSettings {
         Ok(CookiePolicy {
             name: self.name.clone(),
             prefixed: prefix.is_some(),
-            attributes: self.attributes(),
+            attributes: self.attributes(false),
+            secure_attributes: self.attributes(true),
             secure: self.secure,
         })
     }
@@ -172,25 +174,21 @@ impl CookieSettings {
         Ok(())
     }
 
-    fn attributes(&self) -> String {
-        let mut text = format!("; Path={}", self.path);
+    /// `; HttpOnly; Path=/` and so on.
+    fn attributes(&self, secure: bool) -> String {
+        let mut cookie = Cookie::build("").path(&self.path).http_only(self.http_only).secure(secure);
         if let Some(domain) = &self.domain {
-            text.push_str("; Domain=");
-            text.push_str(domain);
+            cookie = cookie.domain(domain);
         }
-        if self.http_only {
-            text.push_str("; HttpOnly");
-        }
-        text.push_str(match self.same_site {
-            SameSite::Lax => "; SameSite=Lax",
-            SameSite::None => "; SameSite=None",
-            SameSite::Off => "",
-            SameSite::Strict => "; SameSite=Strict",
-        });
-        if self.partitioned {
-            text.push_str("; Partitioned");
-        }
-        text
+        cookie = match self.same_site {
+            SameSite::Lax => cookie.same_site(cookie::SameSite::Lax),
+            SameSite::None => cookie.same_site(cookie::SameSite::None),
+            SameSite::Off => cookie,
+            SameSite::Strict => cookie.same_site(cookie::SameSite::Strict),
+        };
+        cookie = cookie.partitioned(self.partitioned);
+        // Without a name and a value nothing is left of the pair but its sign.
+        cookie.build().to_string().split_off(1)
     }
 }
 
