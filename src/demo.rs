@@ -23,7 +23,7 @@ pub fn open_shop() -> io::Result<SocketAddr> {
 }
 
 /// What to open and what to try, for a proxy on `listen` before the shop at `shop`.
-pub fn greeting(listen: &str, shop: SocketAddr) -> String {
+pub fn greeting(listen: SocketAddr, shop: SocketAddr) -> String {
     format!(
         "A shop that keeps no sessions runs on http://{shop}, and Cloakroom before it on http://{listen}\n\
          \n\

@@ -24,6 +24,7 @@
 //! key; [`sessions`] joins the two. [`upstream`] speaks with backends, [`proxy`] with visitors. Each part owns its
 //! settings, and [`config`] puts them together. `tests/architecture.rs` says who may use whom, and fails when the
 //! sources do otherwise.
+#![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod admin;

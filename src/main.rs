@@ -1,6 +1,8 @@
 //! The command line: what was asked for, done by the library; and what the outcome is as an exit code.
+#![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ fn serve(wanted: &Serve) -> Result<(), Failure> {
         (Some(file), _) => Config::load(file)?,
         (None, upstream) => Config::for_upstream(upstream.as_deref().unwrap_or_default(), wanted.listen.as_deref())?,
     };
-    start(config)
+    start(config, |_| {})
 }
 
 fn check(file: &Path, offline: bool) -> Result<(), Failure> {
@@ -122,13 +124,16 @@ fn check(file: &Path, offline: bool) -> Result<(), Failure> {
 fn show(listen: &str) -> Result<(), Failure> {
     let shop = demo::open_shop().map_err(Failure::Demo)?;
     let config = Config::for_upstream(&format!("http://{shop}"), Some(listen))?;
-    println!("{}", demo::greeting(listen, shop));
-    start(config)
+    start(config, |addresses| {
+        for address in addresses {
+            println!("{}", demo::greeting(*address, shop));
+        }
+    })
 }
 
-fn start(config: Config) -> Result<(), Failure> {
+fn start(config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
     telemetry::install(&config.log).map_err(Failure::Log)?;
-    Ok(server::run(config)?)
+    Ok(server::run(config, listening)?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What Cloakroom counts and times, and its exposition as OpenMetrics text. To add a metric: a field, its registration in
 //! [`Metrics::new`], a method that moves it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ pub struct Metrics {
     /// Names of routes and upstreams seen so far, so that counting one again allocates nothing.
     names: RwLock<HashSet<Arc<str>>>,
     requests: Family<RequestLabels, Counter>,
-    request_duration: Family<RouteLabels, Histogram>,
-    received: Family<RouteLabels, Counter>,
-    sent: Family<RouteLabels, Counter>,
+    request_duration: Family<RequestLabels, Histogram>,
+    received: Family<RequestLabels, Counter>,
+    sent: Family<RequestLabels, Counter>,
     upstream_requests: Family<UpstreamOutcomeLabels, Counter>,
     upstream_duration: Family<UpstreamLabels, Histogram>,
     store_operations: Family<StoreOutcomeLabels, Counter>,
@@ -90,7 +90,8 @@ impl SessionEvent {
 
 impl Metrics {
     /// The content type of what [`Metrics::render`] gives.
-    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
     pub fn new() -> Self {
         let events = Family::<EventLabels, Counter>::default();
@@ -160,16 +161,15 @@ impl Metrics {
         registry.register("store_breaker_open", "1 while the store fails and is not asked", self.breaker_open.clone());
         registry.register(
             "flushes_pending",
-            "Deletions the store could not take and that are retried",
+            "Ends and retirements of sessions that the store could not take and that are retried",
             self.flushes_pending.clone(),
         );
     }
 
     /// A request was answered; `received` and `sent` are bytes of bodies.
     pub fn request(&self, route: &str, status: u16, duration: Duration, received: u64, sent: u64) {
-        let route = self.name(route);
-        self.requests.get_or_create(&RequestLabels { route: Arc::clone(&route), status }).inc();
-        let labels = RouteLabels { route };
+        let labels = RequestLabels { route: self.name(route), status };
+        self.requests.get_or_create(&labels).inc();
         self.request_duration.get_or_create(&labels).observe(duration.as_secs_f64());
         self.received.get_or_create(&labels).inc_by(received);
         self.sent.get_or_create(&labels).inc_by(sent);
@@ -218,11 +218,39 @@ impl Metrics {
         self.connections_open.dec();
     }
 
-    /// All of it as OpenMetrics text, of type [`Metrics::CONTENT_TYPE`].
+    /// All of it as OpenMetrics text, of type [`Metrics::OPEN_METRICS`].
     #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "writing to a String cannot fail")]
-    pub fn render(&self) -> String {
+    pub fn open_metrics(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    /// All of it as Prometheus text, of type [`Metrics::PROMETHEUS`]: the same samples, but a counter is announced by
+    /// the name its samples have, and units and an end are unknown.
+    pub fn prometheus(&self) -> String {
+        let open_metrics = self.open_metrics();
+        let types = open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let types: HashMap<&str, &str> = types.collect();
+        let mut text = String::with_capacity(open_metrics.len());
+        for line in open_metrics.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(keyword), Some(name), Some(rest)) => {
+                    let (suffix, kind) = match types.get(name) {
+                        Some(&"counter") => ("_total", "counter"),
+                        Some(&"info") => ("_info", "gauge"),
+                        kind => ("", kind.copied().unwrap_or_default()),
+                    };
+                    let rest = if keyword == "TYPE" { kind } else { rest };
+                    text.push_str(&format!("# {keyword} {name}{suffix} {rest}\n"));
+                }
+                _ => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
         text
     }
 
@@ -247,11 +275,6 @@ impl Default for Metrics {
 struct RequestLabels {
     route: Arc<str>,
     status: u16,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RouteLabels {
-    route: Arc<str>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -298,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_is_known_beforehand_starts_at_zero() {
-        let text = Metrics::new().render();
+        let text = Metrics::new().open_metrics();
         for event in SessionEvent::ALL {
             assert_lines(&text, &[&format!("cloakroom_session_events_total{{event=\"{}\"}} 0", event.label())]);
         }
@@ -323,20 +346,20 @@ mod tests {
         metrics.request("/shop", 503, Duration::from_secs(60), 0, 0);
         metrics.request("/", 404, Duration::ZERO, 0, 9);
         assert_lines(
-            &metrics.render(),
+            &metrics.open_metrics(),
             &[
                 "# TYPE cloakroom_requests counter",
                 "cloakroom_requests_total{route=\"/shop\",status=\"200\"} 2",
                 "cloakroom_requests_total{route=\"/shop\",status=\"503\"} 1",
                 "cloakroom_requests_total{route=\"/\",status=\"404\"} 1",
                 "# UNIT cloakroom_request_duration_seconds seconds",
-                "cloakroom_request_duration_seconds_bucket{le=\"0.005\",route=\"/shop\"} 1",
-                "cloakroom_request_duration_seconds_bucket{le=\"0.05\",route=\"/shop\"} 2",
-                "cloakroom_request_duration_seconds_bucket{le=\"+Inf\",route=\"/shop\"} 3",
-                "cloakroom_request_duration_seconds_count{route=\"/shop\"} 3",
-                "cloakroom_received_bytes_total{route=\"/shop\"} 11",
-                "cloakroom_sent_bytes_total{route=\"/shop\"} 101",
-                "cloakroom_sent_bytes_total{route=\"/\"} 9",
+                "cloakroom_request_duration_seconds_bucket{le=\"0.005\",route=\"/shop\",status=\"200\"} 1",
+                "cloakroom_request_duration_seconds_bucket{le=\"0.05\",route=\"/shop\",status=\"200\"} 2",
+                "cloakroom_request_duration_seconds_bucket{le=\"+Inf\",route=\"/shop\",status=\"503\"} 1",
+                "cloakroom_request_duration_seconds_count{route=\"/shop\",status=\"200\"} 2",
+                "cloakroom_received_bytes_total{route=\"/shop\",status=\"200\"} 11",
+                "cloakroom_sent_bytes_total{route=\"/shop\",status=\"200\"} 101",
+                "cloakroom_sent_bytes_total{route=\"/\",status=\"404\"} 9",
             ],
         );
     }
@@ -349,7 +372,7 @@ mod tests {
         metrics.store("load", "ok", Duration::from_micros(80));
         metrics.store("save", "timeout", Duration::from_millis(250));
         assert_lines(
-            &metrics.render(),
+            &metrics.open_metrics(),
             &[
                 "cloakroom_upstream_requests_total{upstream=\"app\",outcome=\"ok\"} 1",
                 "cloakroom_upstream_requests_total{upstream=\"app\",outcome=\"timeout\"} 1",
@@ -370,7 +393,7 @@ mod tests {
                 metrics.session(event);
             }
         }
-        let text = metrics.render();
+        let text = metrics.open_metrics();
         for (times, event) in SessionEvent::ALL.into_iter().enumerate() {
             let line = format!("cloakroom_session_events_total{{event=\"{}\"}} {}", event.label(), times + 1);
             assert_lines(&text, &[&line]);
@@ -388,7 +411,7 @@ mod tests {
         metrics.breaker_open(true);
         metrics.refused("overflow");
         assert_lines(
-            &metrics.render(),
+            &metrics.open_metrics(),
             &[
                 "cloakroom_connections_total 2",
                 "cloakroom_connections_open 1",
@@ -398,13 +421,32 @@ mod tests {
             ],
         );
         metrics.breaker_open(false);
-        assert_lines(&metrics.render(), &["cloakroom_store_breaker_open 0"]);
+        assert_lines(&metrics.open_metrics(), &["cloakroom_store_breaker_open 0"]);
     }
 
     #[test]
     fn a_name_from_the_configuration_cannot_forge_a_line() {
         let metrics = Metrics::new();
         metrics.request("a\"} 1\ncloakroom_forged 1\\", 200, Duration::ZERO, 0, 0);
-        assert!(!metrics.render().contains("\ncloakroom_forged"));
+        assert!(!metrics.open_metrics().contains("\ncloakroom_forged"));
+    }
+
+    #[test]
+    fn prometheus_text_announces_samples_by_their_names() {
+        let metrics = Metrics::new();
+        metrics.request("/", 200, Duration::from_millis(3), 0, 10);
+        let (text, open_metrics) = (metrics.prometheus(), metrics.open_metrics());
+        let samples = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        assert_eq!(samples(&text), samples(&open_metrics));
+        for line in [
+            "# TYPE cloakroom_requests_total counter",
+            "# TYPE cloakroom_build_info gauge",
+            "# TYPE cloakroom_request_duration_seconds histogram",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line:?} in {text}");
+        }
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer};
 
 use crate::problem::Problem;
+use crate::units::Off;
 
 /// One `[[routes]]` entry.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,12 @@ pub struct RouteSettings {
     /// Whether responses say `Vary: Cookie`.
     #[serde(default = "yes")]
     pub vary: bool,
+    /// Whether a near cache may answer instead of the store.
+    #[serde(default)]
+    pub near_cache: Off,
+    /// Whether the backend owns the session's cookie.
+    #[serde(default)]
+    pub pass_cookie: Off,
     /// Whether updates count on a 5xx response too.
     #[serde(default)]
     pub save_on_5xx: bool,
@@ -46,6 +53,8 @@ impl RouteSettings {
             session: true,
             on_store_error: OnStoreError::default(),
             vary: true,
+            near_cache: Off,
+            pass_cookie: Off,
             save_on_5xx: false,
             on_interrupted: OnInterrupted::default(),
         }

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("metrics", &[]),
     ("problem", &[]),
     ("proxy", &["app", "metrics", "routes", "session", "sessions", "store", "telemetry", "upstream"]),
-    ("routes", &["problem"]),
+    ("routes", &["problem", "units"]),
     ("secret", &[]),
     (
         "server",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -106,8 +106,15 @@ async fn answer<B>(request: &Request<B>, store: &dyn SessionStore, metrics: &Met
     }
     match path {
         "/metrics" => {
-            let mut response = page(StatusCode::OK, &metrics.render());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Metrics::CONTENT_TYPE));
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let (text, content_type) = match accept {
+                Some(accept) if accept.contains("application/openmetrics-text") => {
+                    (metrics.open_metrics(), Metrics::OPEN_METRICS)
+                }
+                _ => (metrics.prometheus(), Metrics::PROMETHEUS),
+            };
+            let mut response = page(StatusCode::OK, &text);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             response
         }
         "/readyz" if !is_ready(store).await => page(StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"),

@@ -55,10 +55,19 @@ async fn health_and_metrics_ask_the_store_nothing() {
     for _ in 0..100 {
         assert_eq!(ask(&store, "GET", "/healthz").await.status(), 200);
         let metrics = ask(&store, "GET", "/metrics").await;
-        assert_eq!(metrics.headers()[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
-        assert!(metrics.body().ends_with("# EOF\n"));
+        assert_eq!(metrics.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+        assert!(metrics.body().contains("# TYPE cloakroom_connections_total counter\n"));
     }
     assert!(store.loads.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_scraper_that_asks_for_open_metrics_gets_them() {
+    let request = Request::builder().uri("/metrics").header("accept", "application/openmetrics-text; version=1.0.0");
+    let store = Asked::default();
+    let metrics = answer(&request.body(()).unwrap(), &store, &Metrics::new()).await;
+    assert_eq!(metrics.headers()[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(metrics.body().ends_with("# EOF\n"));
 }
 
 #[tokio::test]

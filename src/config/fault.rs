@@ -11,15 +11,14 @@ use crate::problem::Problem;
 use super::place;
 
 /// Keys and values that the design has and this version has not, so that nobody looks for a typing error.
-const NOT_BUILT: [(&str, &str); 11] = [
+const NOT_BUILT: [(&str, &str); 10] = [
     ("cookies", ""),
-    ("routes.near_cache", ""),
-    ("routes.pass_cookie", ""),
     ("store.cache", ""),
     ("store.db", ""),
     ("store.django", ""),
     ("store.keys", ""),
-    ("store.near_cache", ""),
+    ("store.near_cache.max_age", ""),
+    ("store.near_cache.max_bytes", ""),
     ("store.path", ""),
     ("store.engine", "memcached file cached_db signed_cookies"),
     ("store.format", "msgpack django"),

@@ -73,7 +73,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
         (
             "[[routes]]\nupstream = 'app'\ntarget = 1",
             "cloakroom.toml:5:1: routes[0].target: there is no such key; expected one of host, path, upstream, \
-             session, on_store_error, vary, save_on_5xx, on_interrupted",
+             session, on_store_error, vary, near_cache, pass_cookie, save_on_5xx, on_interrupted",
         ),
     ] {
         assert_eq!(fault(text), message);
@@ -91,11 +91,19 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
 #[test]
 fn what_this_version_has_not_is_said_so() {
     for (text, message) in [
-        ("[store.near_cache]\nenabled = true", "cloakroom.toml:3:8: store.near_cache: is not part of this version"),
-        ("[store]\nnear_cache.enabled = true", "cloakroom.toml:4:1: store.near_cache: is not part of this version"),
+        (
+            "[store.near_cache]\nenabled = true",
+            "cloakroom.toml:4:11: store.near_cache.enabled = true: \
+             this version has no such thing; only false is possible",
+        ),
+        (
+            "[store]\nnear_cache.max_age = '30s'",
+            "cloakroom.toml:4:12: store.near_cache.max_age: is not part of this version",
+        ),
         (
             "[[routes]]\nupstream = 'app'\n[[routes]]\nupstream = 'app'\npass_cookie = true",
-            "cloakroom.toml:7:1: routes[1].pass_cookie: is not part of this version",
+            "cloakroom.toml:7:15: routes[1].pass_cookie = true: \
+             this version has no such thing; only false is possible",
         ),
         (
             "[store]\nengine = 'memcached'",

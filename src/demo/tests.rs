@@ -97,7 +97,7 @@ fn the_shop_opens_on_this_machine_only_and_is_announced() {
         response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("x-session-incr: visits=1\r\n"),
         "{response}"
     );
-    let greeting = greeting("127.0.0.1:8080", address);
+    let greeting = greeting("127.0.0.1:8080".parse().unwrap(), address);
     for word in ["http://127.0.0.1:8080/login", &address.to_string(), "cloakroom.sqlite3"] {
         assert!(greeting.contains(word), "{greeting}");
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use hyper::header::{FORWARDED, HOST, HeaderName, HeaderValue};
+use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -25,8 +25,10 @@ pub struct Client {
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
     pub forwarded_for: HeaderValue,
-    pub forwarded_host: Option<HeaderValue>,
-    pub forwarded: HeaderValue,
+    peer: IpAddr,
+    /// The `Forwarded` elements and the `X-Forwarded-Host` of the proxies before us.
+    elements: Vec<String>,
+    given_host: Option<HeaderValue>,
 }
 
 impl Client {
@@ -55,16 +57,26 @@ impl Client {
         let proto = believed.and_then(|headers| list(headers, &FORWARDED_PROTO).pop());
         let proto = proto.or_else(|| elements.last().and_then(|element| parameter(element, "proto")));
         let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-        let host = believed.and_then(|headers| headers.get(FORWARDED_HOST)).or_else(|| headers.get(HOST));
         Self {
             ip,
             https,
             request_id: believed.and_then(given_id).unwrap_or_else(new_id),
             trusted: believed.is_some(),
             forwarded_for: value(&joined(&chain, &peer.to_string())),
-            forwarded_host: host.filter(|host| !host.is_empty()).cloned(),
-            forwarded: value(&joined(&elements, &element(peer, https, headers.get(HOST)))),
+            peer,
+            elements,
+            given_host: believed.and_then(|headers| headers.get(FORWARDED_HOST)).cloned(),
         }
+    }
+
+    /// `X-Forwarded-Host` for a request to `host`, which is what the request was routed by.
+    pub fn forwarded_host(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
+        self.given_host.as_ref().or(host).filter(|host| !host.is_empty()).cloned()
+    }
+
+    /// `Forwarded` for a request to `host` (RFC 7239).
+    pub fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
+        value(&joined(&self.elements, &element(self.peer, self.https, host)))
     }
 }
 
@@ -216,15 +228,14 @@ mod tests {
             ("2001:dba::1", "2001:dba::1", "for=\"[2001:dba::1]\";proto=http;host=\"h:80\"", "h:80"),
         ] {
             let client = client(peer, &lines);
-            assert_eq!(
-                (client.forwarded_for.as_bytes(), client.forwarded.as_bytes()),
-                (chain.as_bytes(), forwarded.as_bytes())
-            );
-            assert_eq!(client.forwarded_host.unwrap(), host);
+            let asked = HeaderValue::from_static("h:80");
+            assert_eq!(client.forwarded_for, chain);
+            assert_eq!(client.forwarded(Some(&asked)), forwarded);
+            assert_eq!(client.forwarded_host(Some(&asked)).unwrap(), host);
         }
-        let nameless = client("8.8.8.8", &[("host", "a\"b")]);
-        assert_eq!(nameless.forwarded, "for=8.8.8.8;proto=http");
-        assert!(client("8.8.8.8", &[("host", "")]).forwarded_host.is_none());
+        let stranger = client("8.8.8.8", &[]);
+        assert_eq!(stranger.forwarded(Some(&HeaderValue::from_static("a\"b"))), "for=8.8.8.8;proto=http");
+        assert!(stranger.forwarded_host(Some(&HeaderValue::from_static(""))).is_none());
     }
 
     #[test]

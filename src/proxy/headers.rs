@@ -32,10 +32,12 @@ pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
     remove_claims(headers, client.trusted);
     headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if client.https { "https" } else { "http" }));
-    if let Some(host) = &client.forwarded_host {
-        headers.insert(FORWARDED_HOST, host.clone());
+    let host = headers.get(HOST);
+    let (forwarded_host, forwarded) = (client.forwarded_host(host), client.forwarded(host));
+    if let Some(host) = forwarded_host {
+        headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED, client.forwarded.clone());
+    headers.insert(FORWARDED, forwarded);
     if let Ok(id) = HeaderValue::from_str(&client.request_id) {
         headers.insert(REQUEST_ID, id);
     }

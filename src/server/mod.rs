@@ -70,16 +70,17 @@ pub struct Server {
     clear_interval: Duration,
 }
 
-/// Answers visitors until the process gets SIGTERM or SIGINT.
+/// Answers visitors until the process gets SIGTERM or SIGINT; `listening` is told where, as soon as it listens.
 ///
 /// # Errors
 /// See [`ServerError`].
-pub fn run(config: Config) -> Result<(), ServerError> {
+pub fn run(config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
         let server = Server::open(config, Clock::system()).await?;
+        listening(&server.addresses());
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}

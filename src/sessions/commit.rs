@@ -84,8 +84,11 @@ impl Sessions {
             // A failed load creates nothing later on: an update counts only if the session is found now.
             Found::Unasked => match self.find_first(&open.candidates).await {
                 Ok(Some(live)) => Some(live),
-                Ok(None) if ends(&patch) => None,
-                Ok(None) => return exchange.interrupted(),
+                Ok(None) if ends(&patch) => {
+                    patch.drop_changes();
+                    None
+                }
+                Ok(None) => return exchange.interrupted(keys.first()),
                 Err(source) => {
                     let ending = if ends(&patch) { keys.as_slice() } else { &[] };
                     return Err(exchange.unreachable(ending, patch.ending == Some(Ending::Flush), source));
@@ -127,7 +130,7 @@ impl Exchange<'_> {
             let session = live.as_ref().map(|live| &live.stored.session);
             let (plan, refusal) = plan(session, patch, self.renew, rules, now);
             if let Some(refusal) = refusal.filter(|_| !told) {
-                self.tell_refusal(&refusal);
+                self.tell_refusal(live.as_ref(), refusal);
                 told = true;
             }
             let outcome = match (plan, &live) {
@@ -138,7 +141,7 @@ impl Exchange<'_> {
                 // A retired record is read-only; only a logout reaches the session through it. That every request
                 // saves is our rule, not an update.
                 (_, Some(live)) if live.stored.session.retired.is_some() && !ends(patch) => {
-                    return if patch.is_empty() { Ok(None) } else { self.interrupted() };
+                    return if patch.is_empty() { Ok(None) } else { self.interrupted(Some(&live.key)) };
                 }
                 (Plan::End { forget_cookie, then }, _) => {
                     return self.end(live.as_ref(), forget_cookie, then, now).await;
@@ -154,9 +157,9 @@ impl Exchange<'_> {
                 Outcome::Conflict => sleep(pause(attempt)).await,
             }
             let Some(lost) = live else { return Ok(None) };
-            live = self.sessions.records.find(&lost.key).await?.map(|stored| Live { stored, ..lost });
-            if live.is_none() {
-                return self.interrupted();
+            match self.sessions.records.find(&lost.key).await? {
+                Some(stored) => live = Some(Live { stored, ..lost }),
+                None => return self.interrupted(Some(&lost.key)),
             }
         }
         Err(CommitError::Contended)
@@ -223,7 +226,14 @@ impl Exchange<'_> {
                 self.sessions.shared.pending.push(Job::Retire(retirement), records);
             }
         }
-        self.tell(SessionEvent::Cycled, &key, "cycled");
+        records.metrics.session(SessionEvent::Cycled);
+        tracing::info!(
+            target: "cloakroom::session",
+            request = self.answer.request_id,
+            session = self.tag(&key),
+            previous = self.tag(&live.key),
+            event = "cycled"
+        );
         Ok(Outcome::Done(self.cookie(&id, &session, now)))
     }
 
@@ -275,11 +285,12 @@ impl Exchange<'_> {
         }
     }
 
-    fn interrupted(&self) -> Committed {
+    fn interrupted(&self, key: Option<&Key>) -> Committed {
         self.sessions.records.metrics.session(SessionEvent::Interrupted);
         tracing::info!(
             target: "cloakroom::session",
             request = self.answer.request_id,
+            session = key.map(|key| self.tag(key)),
             event = "interrupted",
             "an update came too late for its session and was dropped"
         );
@@ -300,16 +311,21 @@ impl Exchange<'_> {
 
     fn tell(&self, event: SessionEvent, key: &Key, what: &'static str) {
         self.sessions.records.metrics.session(event);
-        let session = self.sessions.shared.tagger.tag(key);
+        let session = self.tag(key);
         tracing::info!(target: "cloakroom::session", request = self.answer.request_id, session, event = what);
     }
 
-    fn tell_refusal(&self, refusal: &Refusal) {
+    fn tag(&self, key: &Key) -> String {
+        self.sessions.shared.tagger.tag(key)
+    }
+
+    fn tell_refusal(&self, live: Option<&Live>, refusal: Refusal) {
         self.sessions.records.metrics.refused(refusal.reason());
         let Answer { request_id, route, .. } = self.answer;
         tracing::warn!(
             target: "cloakroom::session",
             request = request_id,
+            session = live.map(|live| self.tag(&live.key)),
             upstream = route.upstream,
             event = "refused",
             "an update was refused whole: {refusal}"

@@ -40,13 +40,14 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(rules: SessionRules, cookies: CookiePolicy, injector: Injector) -> Self {
+        let tagger = Arc::new(Tagger::new(rand::random()));
         Self {
             rules: Arc::new(rules),
             cookies: Arc::new(cookies),
             injector: Arc::new(injector),
-            tagger: Arc::new(Tagger::new(rand::random())),
+            pending: Arc::new(Pending::new(Arc::clone(&tagger))),
+            tagger,
             new_id: SessionId::generate,
-            pending: Arc::default(),
         }
     }
 }
@@ -98,14 +99,21 @@ impl Sessions {
     ///
     /// # Errors
     /// The store could not be asked, and `policy` is to fail.
-    pub async fn open(&self, headers: &mut HeaderMap, policy: OnStoreError) -> Result<OpenSession, StoreError> {
+    pub async fn open(
+        &self,
+        headers: &mut HeaderMap,
+        policy: OnStoreError,
+        request_id: &str,
+    ) -> Result<OpenSession, StoreError> {
         self.shared.injector.strip(headers);
         let candidates = self.shared.cookies.take(headers);
         let found = match self.find_first(&candidates).await {
             Ok(Some(live)) => Found::Live(live),
             Ok(None) => {
                 if !candidates.is_empty() {
+                    // One is a session that ended; many from one visitor are guesses.
                     self.records.metrics.session(SessionEvent::Unknown);
+                    tracing::info!(target: "cloakroom::session", request = request_id, event = "unknown");
                 }
                 Found::Nothing
             }

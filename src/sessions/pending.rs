@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::records::{Records, Retirement};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SessionEvent};
+use crate::session::tag::Tagger;
 use crate::store::{Key, StoreError};
 use crate::telemetry::Causes;
 
@@ -15,8 +16,8 @@ const MOST_JOBS: usize = 65_536;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Jobs that are repeated until the store takes them or the proxy stops.
-#[derive(Default)]
 pub(super) struct Pending {
+    tagger: Arc<Tagger>,
     /// One visitor who repeats a logout does not multiply it; a logout is not the retirement of the same key. Never
     /// locked across an await.
     jobs: Mutex<HashSet<Job>>,
@@ -38,6 +39,10 @@ impl Job {
 }
 
 impl Pending {
+    pub fn new(tagger: Arc<Tagger>) -> Self {
+        Self { tagger, jobs: Mutex::default() }
+    }
+
     /// Repeats `job` on the current runtime until it succeeds.
     pub fn push(self: &Arc<Self>, job: Job, records: &Arc<Records>) {
         let mut jobs = self.jobs();
@@ -56,7 +61,7 @@ impl Pending {
             loop {
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
                 match waiting.job.run(&records).await {
-                    Ok(()) => break,
+                    Ok(()) => break waiting.tell_end(),
                     Err(error) => {
                         tracing::debug!(error = %Causes(&error), "the end of a session still waits");
                     }
@@ -82,6 +87,16 @@ impl Waiting {
     fn new(pending: Arc<Pending>, job: Job, metrics: Arc<Metrics>) -> Self {
         metrics.flush_pending(1);
         Self { pending, job, metrics }
+    }
+}
+
+impl Waiting {
+    fn tell_end(&self) {
+        if let Job::End(key) = &self.job {
+            self.metrics.session(SessionEvent::Forgotten);
+            let session = self.pending.tagger.tag(key);
+            tracing::info!(target: "cloakroom::session", session, event = "ended", "as soon as the store could take it");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::guarded::Guarded;
-pub use self::settings::{Engine, Format, StoreSettings};
+pub use self::settings::{Engine, Format, NearCacheSettings, StoreSettings};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::problem::Problem;
 use crate::secret::Secret;
-use crate::units;
+use crate::units::{self, Off};
 
 const DB_URL: &str = "sqlite://cloakroom.sqlite3";
 const REDIS_FORMS: &str =
@@ -37,6 +37,7 @@ pub struct StoreSettings {
     pub ca_file: Option<PathBuf>,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    pub near_cache: NearCacheSettings,
 }
 
 /// What keeps the sessions.
@@ -57,6 +58,13 @@ pub enum Format {
     Native,
 }
 
+/// `[store.near_cache]`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct NearCacheSettings {
+    pub enabled: Off,
+}
+
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
@@ -70,6 +78,7 @@ impl Default for StoreSettings {
             ca_file: None,
             username: None,
             password: None,
+            near_cache: NearCacheSettings::default(),
         }
     }
 }

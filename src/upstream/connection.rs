@@ -85,7 +85,7 @@ impl Server {
         if reuse == Reuse::Allow {
             while let Some(mut connection) = self.take_idle() {
                 // The task that drives the connection may still be about to see that the last answer ended.
-                if connection.sender.ready().await.is_ok() {
+                if timeout(self.connect_timeout, connection.sender.ready()).await.is_ok_and(|ready| ready.is_ok()) {
                     return Ok(connection);
                 }
             }

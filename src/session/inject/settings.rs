@@ -12,7 +12,7 @@ use crate::session::data::{Data, EXPIRY_KEY};
 use crate::units;
 
 /// Names that frame messages, belong to one connection, or that the proxy itself answers for; in normalised form.
-const TAKEN: [&str; 16] = [
+const TAKEN: [&str; 17] = [
     "connection",
     "content-length",
     "cookie",
@@ -29,6 +29,7 @@ const TAKEN: [&str; 16] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-request-id",
 ];
 
 const MIN_ID_KEY_BYTES: usize = 32;
