@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         headers.append(if *kind == b'S' { SET_COOKIE } else { COOKIE }, value);
     }
     request(&policy, name, &headers);
-    response(&policy, &headers);
+    response(&policy, name, &headers);
 });
 
 /// Ours go, the others stay byte for byte and in their order.
@@ -32,7 +32,7 @@ fn request(policy: &CookiePolicy, name: &str, headers: &HeaderMap) {
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
         assert!(ids[..index].iter().all(|other| other.as_str() != id), "each once");
     }
-    assert_eq!(policy.values(&taken).count(), 0, "one of ours is left");
+    assert!(pairs(&taken).iter().all(|pair| name_of(pair) != Some(name.as_bytes())), "one of ours is left");
     assert!(taken.get_all(COOKIE).iter().count() <= 1, "several lines are one");
     let is_other = |pair: &&[u8]| !pair.is_empty() && name_of(pair) != Some(name.as_bytes());
     let before: Vec<_> = pairs(headers).into_iter().filter(is_other).collect();
@@ -57,21 +57,20 @@ fn name_of(pair: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whatever a backend sets, no browser sends it back as a cookie of ours; the other lines stay as they are.
-fn response(policy: &CookiePolicy, headers: &HeaderMap) {
+fn response(policy: &CookiePolicy, name: &str, headers: &HeaderMap) {
     let mut cleaned = headers.clone();
     policy.drop_own(&mut cleaned);
     let mut lines = headers.get_all(SET_COOKIE).iter();
     for line in cleaned.get_all(SET_COOKIE) {
         assert!(lines.any(|before| before == line), "lines stay as they are, in order");
-        let mut next = HeaderMap::new();
-        next.insert(COOKIE, sent_back(line.as_bytes()));
-        assert_eq!(policy.values(&next).count(), 0, "a cookie of ours passed");
+        let sent_back = sent_back(line.as_bytes());
+        assert_ne!(name_of(sent_back.as_bytes()), Some(name.as_bytes()), "a cookie of ours passed");
     }
     for line in headers.get_all(SET_COOKIE) {
         let passed = cleaned.get_all(SET_COOKIE).iter().any(|other| other == line);
         let sent_back = sent_back(line.as_bytes());
-        let name = name_of(sent_back.as_bytes()).unwrap_or_default();
-        assert!(passed || name.eq_ignore_ascii_case(policy.name().as_bytes()), "a cookie of others was dropped");
+        let set = name_of(sent_back.as_bytes()).unwrap_or_default();
+        assert!(passed || set.eq_ignore_ascii_case(name.as_bytes()), "a cookie of others was dropped");
     }
     let cookies = |headers: &HeaderMap| headers.get_all(COOKIE).iter().cloned().collect::<Vec<_>>();
     assert_eq!(cookies(&cleaned), cookies(headers), "responses have no business with Cookie");
