@@ -17,7 +17,7 @@ use crate::routes::{RouteSettings, Routes};
 use crate::session::cookie::{CookiePolicy, CookieSettings};
 use crate::session::inject::{HeaderSettings, Injector};
 use crate::session::settings::{SessionRules, SessionSettings};
-use crate::store::StoreSettings;
+use crate::store::{Engine, StoreSettings};
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -100,6 +100,7 @@ impl Written {
         }
         let mut problems = self.check_ways();
         problems.extend(self.check_admin());
+        problems.extend(self.check_room());
         for (name, upstream) in &self.upstreams {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
@@ -155,6 +156,18 @@ impl Written {
             }
         }
         problems
+    }
+
+    /// A store in memory holds at least one session of the largest size.
+    fn check_room(&self) -> Option<Problem> {
+        /// What a record is beside its data: metadata, keys and bookkeeping, amply.
+        const BESIDE: usize = 8 << 10;
+        let needed = self.session.max_bytes.saturating_add(BESIDE);
+        if self.store.engine != Engine::Memory || self.store.max_bytes >= needed {
+            return None;
+        }
+        let message = format!("must be at least {needed}, which one session of session.max_bytes takes");
+        Some(Problem::new("store.max_bytes", self.store.max_bytes, message))
     }
 
     /// The admin listener has an address of its own.

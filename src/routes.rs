@@ -1,5 +1,6 @@
 //! Which route a request takes: by host, then by the longest path prefix, on the path that is forwarded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -157,6 +158,8 @@ impl Routes {
         if has_dot_segments(path) {
             return Err(NoRoute::DotSegments);
         }
+        // `OPTIONS *` is about the whole server (RFC 9112 section 3.2.4).
+        let path = if path == "*" { "/" } else { path };
         self.find_by_host(host, path).or_else(|| self.any.longest(path)).ok_or(NoRoute::Unknown)
     }
 
@@ -215,20 +218,18 @@ fn is_host_pattern(host: &str) -> bool {
     bracketed || !name.is_empty() && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
-/// Whether a segment is `.` or `..`, also when its dots are percent-encoded or parameters follow: a backend that
+/// Whether a segment is `.` or `..`, however dots and slashes are written, and with whatever parameters: a backend that
 /// resolves them would serve another path than the one a route was chosen by.
 fn has_dot_segments(path: &str) -> bool {
-    path.contains(['.', '%'])
-        && path.split(['/', '\\']).any(|segment| {
-            let segment = segment.split(';').next().unwrap_or_default();
-            let mut rest = segment;
-            let mut dots = 0;
-            while let Some(after) = [".", "%2e", "%2E"].iter().find_map(|dot| rest.strip_prefix(dot)) {
-                rest = after;
-                dots += 1;
-            }
-            rest.is_empty() && (dots == 1 || dots == 2)
-        })
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    let mut path = Cow::Borrowed(path);
+    if path.contains('%') {
+        let decoded = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+        path = Cow::Owned(decoded);
+    }
+    path.split(['/', '\\']).any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -313,9 +314,18 @@ mod tests {
     fn m16_dot_segments_are_refused_however_they_are_written() {
         let routes =
             routes(r#"routes = [{ path = "/public", upstream = "p" }, { path = "/", upstream = "r" }]"#).unwrap();
-        for path in
-            ["/public/../admin", "/./x", "/..", "/public/%2e%2E/admin", "/a/.%2e/b", "/a/%2e", "/a/..;x/b", "/a\\..\\b"]
-        {
+        for path in [
+            "/public/../admin",
+            "/./x",
+            "/..",
+            "/public/%2e%2E/admin",
+            "/a/.%2e/b",
+            "/a/%2e",
+            "/a/..;x/b",
+            "/a/..%2fb",
+            "/a%5C..%5Cb",
+            "/a\\..\\b",
+        ] {
             assert_eq!(routes.find("h", path).err(), Some(NoRoute::DotSegments), "{path}");
         }
         for path in ["/public/...", "/a/.hidden", "/a/..b", "/a/b..", "/%2e%2e%2e", "/a.b"] {

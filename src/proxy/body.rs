@@ -10,6 +10,7 @@ use hyper::HeaderMap;
 use hyper::body::{Frame, Incoming, SizeHint};
 
 use super::access_log::Entry;
+use super::headers;
 use crate::session::inject::Injector;
 use crate::session::names;
 use crate::upstream::body::ResponseBody;
@@ -52,7 +53,10 @@ impl hyper::body::Body for LimitedBody {
                     None => Some(Err(TooLarge.into())),
                     Some(left) => {
                         this.left = left;
-                        Some(Ok(with_trailers(frame, |trailers| this.injector.strip(trailers))))
+                        Some(Ok(with_trailers(frame, |trailers| {
+                            this.injector.strip(trailers);
+                            headers::clean_trailers(trailers);
+                        })))
                     }
                 }
             }

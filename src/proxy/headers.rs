@@ -2,8 +2,8 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName,
+    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 
 use super::client::{Client, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
@@ -40,6 +40,16 @@ pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
     headers.insert(FORWARDED, forwarded);
     if let Ok(id) = HeaderValue::from_str(&client.request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// Takes out of a request's trailers what its head may not have either, or only as we write it: a backend that merges
+/// trailers into the head would believe them (RFC 9110 section 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_claims(trailers, false);
+    for name in [HOST, CONTENT_LENGTH, COOKIE, COOKIE, AUTHORIZATION] {
+        trailers.remove(name);
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
@@ -74,8 +75,9 @@ pub struct Server {
 ///
 /// # Errors
 /// See [`ServerError`].
-pub fn run(config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), ServerError> {
+pub fn run(mut config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+    fit_into_open_files(&mut config.server);
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
@@ -89,6 +91,29 @@ pub fn run(config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), 
         };
         server.run(stop).await
     })
+}
+
+/// Raises the number of open files to what the system allows us, and takes no more visitors at once than that is enough
+/// for: each has a socket, and may need one more to a backend.
+fn fit_into_open_files(settings: &mut ServerSettings) {
+    /// For logs, listeners, stores and idle connections to backends.
+    const OTHERS: usize = 256;
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        tracing::debug!("the limit of open files stays as it is");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else { return };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let fitting = (files.saturating_sub(OTHERS) / 2).max(1);
+    if fitting < settings.max_connections {
+        tracing::warn!(
+            open_files = files,
+            max_connections = fitting,
+            "the limit of open files is too low for server.max_connections, which is lowered; raise it with LimitNOFILE \
+             or ulimit -n"
+        );
+        settings.max_connections = fitting;
+    }
 }
 
 impl Server {

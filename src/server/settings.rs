@@ -60,6 +60,11 @@ impl Default for ServerSettings {
 
 /// The longest target that hyper reads at all.
 const LONGEST_URI: usize = 65_534;
+/// Far more than any machine has use for; beyond them something is mistaken.
+const MOST_WORKERS: usize = 1024;
+const MOST_CONNECTIONS: usize = 10_000_000;
+const MOST_HEADER_BYTES: usize = 16 << 20;
+const MOST_HEADERS: usize = 10_000;
 
 impl ServerSettings {
     /// # Errors
@@ -79,9 +84,16 @@ impl ServerSettings {
                 return Err(Problem::new(key, value, "must be at least 1"));
             }
         }
-        if self.max_uri_bytes > LONGEST_URI {
-            let message = format!("must be at most {LONGEST_URI}");
-            return Err(Problem::new("server.max_uri_bytes", self.max_uri_bytes, message));
+        for (key, value, most) in [
+            ("server.workers", self.workers, MOST_WORKERS),
+            ("server.max_connections", self.max_connections, MOST_CONNECTIONS),
+            ("server.max_uri_bytes", self.max_uri_bytes, LONGEST_URI),
+            ("server.max_header_bytes", self.max_header_bytes, MOST_HEADER_BYTES),
+            ("server.max_headers", self.max_headers, MOST_HEADERS),
+        ] {
+            if value > most {
+                return Err(Problem::new(key, value, format!("must be at most {most}")));
+            }
         }
         for (key, value) in [("server.header_timeout", self.header_timeout), ("server.send_timeout", self.send_timeout)]
         {

@@ -229,14 +229,36 @@ fn lifetime(text: &str) -> Option<Expiry> {
         let seconds = text.parse().unwrap_or(u64::MAX).min(FOREVER);
         return Some(if seconds == 0 { Expiry::BrowserClose } else { Expiry::After(Duration::from_secs(seconds)) });
     }
-    // RFC 3339 alone: the parser would also take a time zone in brackets and other things of RFC 9557.
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"TtZz:+-. ".contains(&byte));
-    if plain {
+    if is_rfc3339(text.as_bytes()) {
         let instant: jiff::Timestamp = text.parse().ok()?;
         return Some(Expiry::At(Timestamp::from_millis(instant.as_millisecond())));
     }
     let instant: SystemTime = httpdate::parse_http_date(text).ok()?;
     Some(Expiry::At(instant.into()))
+}
+
+/// Whether this has the shape of RFC 3339, section 5.6; the parser would take other forms of ISO 8601 too.
+fn is_rfc3339(text: &[u8]) -> bool {
+    let digits_and = |text: &[u8], shape: &[u8]| {
+        text.len() == shape.len()
+            && text
+                .iter()
+                .zip(shape)
+                .all(|(byte, form)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form })
+    };
+    let Some((date, rest)) = text.split_at_checked(10) else { return false };
+    let Some((separator, rest)) = rest.split_first() else { return false };
+    let Some((time, rest)) = rest.split_at_checked(8) else { return false };
+    let fraction = match rest.strip_prefix(b".") {
+        Some(fraction) => fraction.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1,
+        None => 0,
+    };
+    let offset = rest.get(fraction..).unwrap_or_default();
+    digits_and(date, b"0000-00-00")
+        && matches!(separator, b'T' | b't' | b' ')
+        && digits_and(time, b"00:00:00")
+        && fraction != 1
+        && (matches!(offset, b"Z" | b"z") || digits_and(offset, b"+00:00") || digits_and(offset, b"-00:00"))
 }
 
 impl From<JsonError> for Reason {

@@ -76,7 +76,7 @@ impl Sessions {
         patch.cycle &= !answer.status.is_server_error();
         let keys: Vec<Key> = open.candidates.iter().map(SessionId::key).collect();
         let renew = saves && self.shared.rules.save_every_request;
-        let exchange = Exchange { sessions: self, keys: &keys, renew, answer };
+        let mut exchange = Exchange { sessions: self, keys: &keys, unasked: false, renew, answer };
         let live = match open.found {
             Found::Live(live) => Some(live),
             Found::Nothing => None,
@@ -86,6 +86,7 @@ impl Sessions {
                 Ok(Some(live)) => Some(live),
                 Ok(None) if ends(&patch) => {
                     patch.drop_changes();
+                    exchange.unasked = true;
                     None
                 }
                 Ok(None) => return exchange.interrupted(keys.first()),
@@ -109,6 +110,8 @@ struct Exchange<'a> {
     sessions: &'a Sessions,
     /// Of every session the request named.
     keys: &'a [Key],
+    /// The load failed, so nobody knows what the keys lead to: perhaps, past their grace by now, to a live session.
+    unasked: bool,
     /// Whether the session is saved though nothing is asked for.
     renew: bool,
     answer: Answer<'a>,
@@ -242,6 +245,7 @@ impl Exchange<'_> {
         let named = match live {
             Some(live) if !forget_cookie => std::slice::from_ref(&live.key),
             Some(_) => self.keys,
+            None if self.unasked => self.keys,
             None => &[],
         };
         // The links as they were loaded: when the store takes the end at last, the record with them may have expired.

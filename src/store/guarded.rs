@@ -39,7 +39,7 @@ impl Guarded {
             Err(open) => Err(open),
             Ok(permit) => {
                 let result = timeout(self.limit, work).await.unwrap_or(Err(StoreError::Timeout));
-                permit.settle(result.is_ok());
+                permit.settle(matches!(result, Ok(_) | Err(StoreError::TooLarge)));
                 result
             }
         };
@@ -94,6 +94,7 @@ fn failure(error: &StoreError) -> &'static str {
         StoreError::Failed(_) => "failed",
         StoreError::Open => "open",
         StoreError::Timeout => "timeout",
+        StoreError::TooLarge => "too_large",
         StoreError::Unreachable(_) => "unreachable",
     }
 }

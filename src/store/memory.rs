@@ -11,7 +11,7 @@ use super::{Expected, Key, Record, Saved, SessionStore, StoreError, Version};
 use crate::clock::{Clock, Timestamp};
 
 /// What a record costs beside its key and value: two table entries and the allocations' own headers, rounded up.
-const OVERHEAD: usize = 256;
+pub(super) const OVERHEAD: usize = 256;
 /// How many records a sweep removes before it lets others in.
 const BATCH: usize = 500;
 
@@ -50,7 +50,7 @@ impl SessionStore for Memory {
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
         if cost(key, &value) > self.max_bytes {
-            return Err(StoreError::Failed("a session is larger than store.max_bytes".into()));
+            return Err(StoreError::TooLarge);
         }
         // The caller's bytes may be a slice of something much larger, which would then stay in memory uncounted.
         let value = Bytes::copy_from_slice(&value);

@@ -149,6 +149,9 @@ pub enum StoreError {
     /// No answer within `store.timeout`; whether it acted is unknown.
     #[error("the store did not answer in time")]
     Timeout,
+    /// It answered that the value is larger than it ever takes; nothing happened, and it is not at fault.
+    #[error("the session is larger than the store takes")]
+    TooLarge,
     /// It could not be reached; nothing happened.
     #[error("the store cannot be reached")]
     Unreachable(#[source] Cause),

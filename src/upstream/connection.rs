@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -42,8 +42,33 @@ struct Idle {
 pub struct Connection {
     sender: SendRequest<RequestBody>,
     reused: bool,
-    /// Set by the socket when bytes arrive.
-    received: Arc<AtomicBool>,
+    tally: Arc<Tally>,
+}
+
+/// What arrived since the request was sent, as the socket counts it.
+struct Tally {
+    /// `usize::MAX` from the head of the answer on: bodies may be as long as they like.
+    head_bytes: AtomicUsize,
+    most_head_bytes: usize,
+}
+
+impl Tally {
+    const BODY: usize = usize::MAX;
+
+    /// # Errors
+    /// More came before the answer's head than a head and a few informational ones can be. A backend that sends those
+    /// without end would otherwise keep its worker busy, for they are read in one go (RFC 9110 section 15.2).
+    fn add(&self, bytes: usize) -> io::Result<()> {
+        let before = self.head_bytes.load(Ordering::Relaxed);
+        if before == Self::BODY {
+            return Ok(());
+        }
+        self.head_bytes.store(before.saturating_add(bytes).min(Self::BODY - 1), Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.most_head_bytes {
+            return Err(io::Error::other("too many bytes before the head of an answer"));
+        }
+        Ok(())
+    }
 }
 
 /// How sending on one connection ended.
@@ -96,8 +121,9 @@ impl Server {
             Ok::<_, io::Error>(stream)
         };
         let stream = timeout(self.connect_timeout, open).await.map_err(|_| "timed out")??;
-        let received = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Watched { stream, received: Arc::clone(&received) });
+        let most_head_bytes = self.max_header_bytes.saturating_mul(4);
+        let tally = Arc::new(Tally { head_bytes: AtomicUsize::new(0), most_head_bytes });
+        let io = TokioIo::new(Watched { stream, tally: Arc::clone(&tally) });
         let (sender, driver) =
             http1::Builder::new().max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).handshake(io).await?;
         tokio::spawn(async move {
@@ -105,7 +131,7 @@ impl Server {
                 tracing::debug!(error = %Causes(&error), "a connection to a backend ended");
             }
         });
-        Ok(Connection { sender, reused: false, received })
+        Ok(Connection { sender, reused: false, tally })
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -167,13 +193,16 @@ impl Connection {
     pub async fn send(&mut self, request: Request<RequestBody>) -> Attempt {
         let spare = (self.reused && request.body().is_end_stream() && is_repeatable(request.method()))
             .then(|| copy_without_body(&request));
-        self.received.store(false, Ordering::Relaxed);
+        self.tally.head_bytes.store(0, Ordering::Relaxed);
         match self.sender.try_send_request(request).await {
-            Ok(response) => Attempt::Answered(response),
+            Ok(response) => {
+                self.tally.head_bytes.store(Tally::BODY, Ordering::Relaxed);
+                Attempt::Answered(response)
+            }
             Err(mut error) => match error.take_message() {
                 Some(request) => Attempt::NotSent { request, source: error.into_error().into() },
                 None => {
-                    let unanswered = !self.received.load(Ordering::Relaxed);
+                    let unanswered = self.tally.head_bytes.load(Ordering::Relaxed) == 0;
                     Attempt::Broken { spare: spare.filter(|_| unanswered), source: error.into_error().into() }
                 }
             },
@@ -211,19 +240,17 @@ impl Lease {
     }
 }
 
-/// A socket that remembers that bytes arrived.
+/// A socket that counts what arrives.
 struct Watched {
     stream: TcpStream,
-    received: Arc<AtomicBool>,
+    tally: Arc<Tally>,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.received.store(true, Ordering::Relaxed);
-        }
+        self.tally.add(buf.filled().len() - before)?;
         outcome
     }
 }
