@@ -309,7 +309,7 @@ fn o7_what_a_visitor_sends_forges_no_line_and_no_field() {
 #[test]
 fn o8_the_life_of_a_session_is_in_the_log_and_its_key_is_not() {
     let backend = Backend::obedient();
-    let text = "[session]\nmax_age = '1s'\n[store]\nengine = 'memory'\nclear_interval = '1s'\n";
+    let text = "[store]\nengine = 'memory'\nclear_interval = '1s'\n";
     let mut process = Process::start(&backend.url(), "", text);
     let mut visitor = process.visitor();
     let mut ids = Vec::new();
@@ -334,7 +334,7 @@ fn o8_the_life_of_a_session_is_in_the_log_and_its_key_is_not() {
     assert_eq!(tags.len(), 3);
     assert_ne!(tags[0], tags[1]);
     assert_eq!(tags[1], tags[2]);
-    process.visitor().ask(&["X-Session-Set: a=1"]);
+    process.visitor().ask(&["X-Session-Set: a=1", "X-Session-Expiry: 1"]);
     process.event(|line| line["event"] == "expired" && line["count"].as_u64() > Some(0));
     assert!(ids.len() >= 2);
     let log = process.seen.join("\n");
