@@ -13,6 +13,7 @@ use std::process::{Command, Output};
 
 use self::backend::{Backend, Reply};
 use self::process::Process;
+use self::visitor::Visitor;
 
 const GOOD: &str = "[upstreams.app]\nservers = ['http://127.0.0.1:9']\n";
 
@@ -151,6 +152,26 @@ fn serve_needs_no_file_and_ends_with_0_when_interrupted() {
     }
     process.signal("INT");
     assert_eq!(process.wait().code(), Some(0), "{:#?}", process.seen);
+}
+
+#[test]
+fn the_demonstration_counts_visits_where_it_says() {
+    let mut process = Process::run(tempfile::tempdir().unwrap(), &["demo", "--listen", "127.0.0.1:0"]);
+    // The shop itself stands in the same line, before the proxy.
+    let line = process.said(|line| line.contains("http://127.0.0.1:"));
+    let (_, said) = line.rsplit_once("http://").unwrap();
+    let end = said.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(said.len());
+    let mut visitor = Visitor::new(said[..end].parse().unwrap());
+    assert_eq!(visitor.proxy, process.address);
+    for visit in ["visit 1.", "visit 2."] {
+        let answer = visitor.get("/");
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().contains(visit), "no {visit} in {}", answer.text());
+        assert!(visitor.session_id().is_some());
+    }
+    process.signal("INT");
+    assert_eq!(process.wait().code(), Some(0), "{:#?}", process.seen);
+    assert!(!process.seen.iter().any(|line| line.contains("panicked")), "{:#?}", process.seen);
 }
 
 #[test]
