@@ -6,10 +6,10 @@ mod backend;
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/raw_backend.rs"]
+mod raw_backend;
 #[path = "../support/redis.rs"]
 mod redis_server;
-#[path = "../support/stage.rs"]
-mod stage;
 #[path = "../support/stores.rs"]
 mod stores;
 #[path = "../support/visitor.rs"]

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 /// How a visitor goes.
@@ -48,7 +48,7 @@ fn half_an_upload_reaches_the_backend_as_half() {
             ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n"),
             ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\nX-Sum: 7\r\n"),
         ] {
-            let stage = Stage::start();
+            let stage = RawBackend::start();
             let proxy = Proxy::start(&stage.url(), "");
             let mut visitor = Connection::open(proxy.address);
             visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\n{length}\r\n\r\n{part}").as_bytes());
@@ -66,7 +66,7 @@ fn half_an_upload_reaches_the_backend_as_half() {
 #[test]
 fn half_an_upload_stays_half_when_the_answer_was_under_way() {
     for going in ALL {
-        let stage = Stage::start();
+        let stage = RawBackend::start();
         let proxy = Proxy::start(&stage.url(), "");
         let mut visitor = Connection::open(proxy.address);
         visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
@@ -83,7 +83,7 @@ fn half_an_upload_stays_half_when_the_answer_was_under_way() {
 
 #[test]
 fn an_upload_that_the_backend_does_not_read_stays_half_when_its_visitor_resets() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "admin.listen = '127.0.0.1:0'\n");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -110,7 +110,7 @@ fn an_upload_that_the_backend_does_not_read_stays_half_when_its_visitor_resets()
 fn half_an_upload_stays_half_when_the_answer_was_whole() {
     for (length, part) in [("Content-Length: 9", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
         for going in ALL {
-            let stage = Stage::start();
+            let stage = RawBackend::start();
             let proxy = Proxy::start(&stage.url(), "admin.listen = '127.0.0.1:0'\n");
             let mut visitor = Connection::open(proxy.address);
             visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\n{length}\r\n\r\n{part}").as_bytes());
@@ -129,7 +129,7 @@ fn half_an_upload_stays_half_when_the_answer_was_whole() {
 #[test]
 fn an_answer_by_half_an_upload_is_applied_all_the_same() {
     let backend = Backend::obedient();
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let text = format!(
         "upstreams.stage.servers = ['{}']\nroutes = [{{ upstream = 'app' }}, {{ path = '/stage', upstream = 'stage' }}]\n",
         stage.url()
