@@ -38,7 +38,6 @@ mod protocol_answers;
 mod protocol_limits;
 mod protocol_requests;
 mod protocol_updates;
-mod recording_store;
 mod routing;
 mod scene;
 mod session_ids;

@@ -10,6 +10,7 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::backend::{Backend, Reply};
+use crate::life_stage::eventually;
 use crate::proxy::Proxy;
 use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
@@ -229,27 +230,10 @@ fn the_drain_waits_for_what_is_to_be_stored() {
 
 /// Waits until the proxy has noticed that its visitors went.
 fn wait_for_no_connections(proxy: &Proxy) {
-    wait_for_metric(proxy, "cloakroom_connections_open ", |value| value == 0);
+    eventually("no connection is open", || proxy.metric("cloakroom_connections_open") == Some(0));
 }
 
 /// Waits until so many requests have ended.
 fn wait_for_request(proxy: &Proxy, count: u64) {
-    wait_for_metric(proxy, "cloakroom_requests_total", |value| value >= count);
-}
-
-fn wait_for_metric(proxy: &Proxy, name: &str, wanted: impl Fn(u64) -> bool) {
-    let start = std::time::Instant::now();
-    loop {
-        let mut operator = Connection::open(proxy.admin.unwrap());
-        operator.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-        let text = operator.answer().unwrap().text();
-        let values = text.lines().filter(|line| line.starts_with(name));
-        let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        let (count, sum) = values.fold((0, 0), |(count, sum), value| (count + 1, sum + value));
-        if count > 0 && wanted(sum) {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "{name} is not what it should be: {text}");
-        std::thread::yield_now();
-    }
+    eventually("the request ends", || proxy.metric("cloakroom_requests_total") >= Some(count));
 }
