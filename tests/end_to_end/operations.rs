@@ -209,7 +209,9 @@ fn operators_have_pages_of_their_own_that_visitors_do_not_see() {
     assert_eq!(ask_operators(&proxy, "/healthz").status, 200);
     assert_eq!(ask_operators(&proxy, "/readyz").status, 200);
     let metrics = ask_operators(&proxy, "/metrics").text();
-    assert!(metrics.contains("\ncloakroom_requests_total{"), "{metrics}");
+    assert!(metrics.contains("\ncloakroom_requests_total{") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let metrics = proxy.metrics();
+    assert!(metrics.contains("\ncloakroom_requests_total{") && !metrics.contains("# EOF"), "{metrics}");
     fails.store(true, Ordering::SeqCst);
     assert_eq!(ask_operators(&proxy, "/readyz").status, 503);
     assert!(!ask_operators(&proxy, "/readyz").text().contains("redis"));
@@ -286,12 +288,14 @@ fn o8_the_life_of_a_session_is_in_the_log_and_its_key_is_not() {
         let access = process.event(|line| line["target"] == "cloakroom::access");
         assert_eq!(line["request"], access["request"], "one request, one id");
         ids.extend(visitor.session_id().map(str::to_owned));
-        tags.extend(line["session"].as_str().map(str::to_owned));
+        if event == "cycled" {
+            assert_eq!(line["previous"].as_str(), tags.last().map(String::as_str), "{line}");
+        }
+        tags.push(line["session"].as_str().expect("a tag").to_owned());
     }
-    // The session that was cycled is the one that ended.
-    assert_eq!(tags.len(), 3);
+    // The session that was cycled is the one that was refused an update and ended.
     assert_ne!(tags[0], tags[1]);
-    assert_eq!(tags[1], tags[2]);
+    assert_eq!([&tags[2], &tags[3]], [&tags[1]; 2]);
     process.visitor().ask(&["X-Session-Set: a=1", "X-Session-Expiry: 1"]);
     process.event(|line| line["event"] == "expired" && line["count"].as_u64() > Some(0));
     assert!(ids.len() >= 2);
