@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::backend::{Backend, Reply};
 use crate::process::Process;
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 /// Waits until nobody listens there any more.
@@ -25,7 +25,7 @@ fn wait_until_refused(process: &Process) {
 #[test]
 fn a_stop_lets_requests_under_way_end_and_takes_no_others() {
     for signal in ["TERM", "INT"] {
-        let stage = Stage::start();
+        let stage = RawBackend::start();
         let mut process = Process::start(&stage.url(), "", "");
         let mut idle = Connection::open(process.address);
         let mut unspoken = Connection::open(process.address);
@@ -111,7 +111,7 @@ fn updates_under_way_are_stored_before_the_end() {
 
 #[test]
 fn what_does_not_end_is_cut_off_after_the_grace() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let mut process = Process::start(&stage.url(), "shutdown_grace = '100ms'", "");
     let mut visitor = Connection::open(process.address);
     visitor.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -44,7 +44,7 @@ fn drain_while_pushing(mut writer: TcpStream, mut from: usize, reader: &mut impl
 
 #[test]
 fn a_backend_that_does_not_read_stops_the_upload() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {MUCH}\r\n\r\n").as_bytes());
@@ -63,7 +63,7 @@ fn a_backend_that_does_not_read_stops_the_upload() {
 
 #[test]
 fn a_visitor_who_does_not_read_stops_the_backend() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -82,7 +82,7 @@ fn a_visitor_who_does_not_read_stops_the_backend() {
 #[test]
 fn bytes_go_on_before_the_body_has_ended_both_ways() {
     for (length, chunk) in [("Content-Length: 6", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
-        let stage = Stage::start();
+        let stage = RawBackend::start();
         let proxy = Proxy::start(&stage.url(), "");
         let mut visitor = Connection::open(proxy.address);
         visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\n{length}\r\n\r\n{chunk}").as_bytes());
@@ -161,7 +161,7 @@ fn trailers_go_on_both_ways_without_ours() {
 
 #[test]
 fn a_100_comes_when_the_body_is_wanted() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -117,7 +117,7 @@ fn m4_http_1_0_has_no_transfer_coding() {
 
 #[test]
 fn m10_chunk_extensions_end_here() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     let body = "2;name=value\r\nab\r\n003 ; x=\"q\"\r\ncde\r\n0;last\r\n\r\n";

@@ -3,7 +3,7 @@
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 #[test]
@@ -197,7 +197,7 @@ fn an_answer_without_length_ends_with_its_connection() {
 
 #[test]
 fn what_is_not_ours_passes_as_it_is() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"PURGE /a?b=%20&c=+;d HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: x\xff\r\nA: 2\r\nEmpty:\r\n\r\n");

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::{Answer, Connection};
 
 /// The first answer to these bytes, and the connection behind it.
@@ -52,7 +52,7 @@ fn m6_m7_a_malformed_head_is_400_and_ends_the_connection() {
 
 #[test]
 fn m7_a_bare_line_feed_ends_a_line_and_goes_on_as_two_bytes() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"\r\nGET /lf HTTP/1.1\nHost: h\nA: v\n\n");

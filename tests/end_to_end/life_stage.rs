@@ -144,10 +144,7 @@ pub fn forgets(answer: &Answer) -> bool {
 
 /// The value of one line of `/metrics`, named as it stands there.
 pub fn metric(proxy: &Proxy, name: &str) -> u64 {
-    let answer = Visitor::new(proxy.admin.expect("an [admin] section")).get("/metrics");
-    let text = answer.text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    proxy.metric(name).unwrap_or_else(|| panic!("no {name} in {}", proxy.metrics()))
 }
 
 pub fn events(proxy: &Proxy, event: &str) -> u64 {

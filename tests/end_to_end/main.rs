@@ -6,10 +6,10 @@ mod backend;
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/raw_backend.rs"]
+mod raw_backend;
 #[path = "../support/redis.rs"]
 mod redis_server;
-#[path = "../support/stage.rs"]
-mod stage;
 #[path = "../support/stores.rs"]
 mod stores;
 #[path = "../support/visitor.rs"]
@@ -38,7 +38,6 @@ mod protocol_answers;
 mod protocol_limits;
 mod protocol_requests;
 mod protocol_updates;
-mod recording_store;
 mod routing;
 mod scene;
 mod session_ids;

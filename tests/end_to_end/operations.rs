@@ -3,66 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use cloakroom::clock::{Clock, Timestamp};
-use cloakroom::store::{Expected, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version, open_engine};
+use cloakroom::clock::Clock;
 
 use crate::backend::{Backend, Reply};
 use crate::process::Process;
 use crate::proxy::{Proxy, Setup};
-use crate::visitor::{Answer, Connection};
+use crate::stores::{Fate, Watched, memory};
+use crate::visitor::{Answer, Connection, Visitor};
 
-/// A store in memory that fails, or panics, when it is told to.
-struct Faulty {
-    inner: Arc<dyn SessionStore>,
-    fails: Arc<AtomicBool>,
-    panics: Arc<AtomicBool>,
-}
-
-impl Faulty {
-    fn new() -> (Arc<Self>, Arc<AtomicBool>, Arc<AtomicBool>) {
-        let settings = StoreSettings { engine: cloakroom::store::Engine::Memory, ..StoreSettings::default() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let inner = runtime.block_on(open_engine(&settings, Clock::system())).unwrap();
-        let (fails, panics) = (Arc::default(), Arc::default());
-        (Arc::new(Self { inner, fails: Arc::clone(&fails), panics: Arc::clone(&panics) }), fails, panics)
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        assert!(!self.panics.swap(false, Ordering::SeqCst), "a fault that the test asked for");
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(StoreError::Unreachable("redis.internal:6379 refused session:abc".into()));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl SessionStore for Faulty {
-    async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.check()?;
-        self.inner.load(key).await
-    }
-
-    async fn save(&self, key: &Key, expected: Expected, value: Bytes, at: Timestamp) -> Result<Saved, StoreError> {
-        self.check()?;
-        self.inner.save(key, expected, value, at).await
-    }
-
-    async fn touch(&self, key: &Key, expected: Version, at: Timestamp) -> Result<bool, StoreError> {
-        self.check()?;
-        self.inner.touch(key, expected, at).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.check()?;
-        self.inner.delete(key).await
-    }
-
-    async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
-        Ok(self)
-    }
+/// A store in memory, and what makes it fail for as long as it is set, and panic once.
+fn faulty() -> (Arc<Watched>, Arc<AtomicBool>, Arc<AtomicBool>) {
+    let (fails, panics): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let store = {
+        let (fails, panics) = (Arc::clone(&fails), Arc::clone(&panics));
+        Watched::new(&memory(&Clock::system()), move |_, _| {
+            assert!(!panics.swap(false, Ordering::SeqCst), "a fault that the test asked for");
+            if fails.load(Ordering::SeqCst) { Fate::Fail } else { Fate::Pass }
+        })
+    };
+    (store, fails, panics)
 }
 
 #[test]
@@ -156,7 +115,7 @@ fn assert_is_our_page(answer: &Answer, status: u16, json: bool) {
 
 #[test]
 fn o4_o5_error_pages_are_html_or_json_and_say_nothing_of_the_inside() {
-    let (store, fails, panics) = Faulty::new();
+    let (store, fails, panics) = faulty();
     let backend = Backend::start(|seen| match seen.target.as_str() {
         "/update" => Reply::ok("").header("X-Session-Set", "a=1"),
         "/gone" => Reply::hang_up(),
@@ -207,7 +166,7 @@ fn o5_nothing_tells_the_program_or_its_version() {
 
 #[test]
 fn o15_a_panic_ends_one_request_and_nothing_else() {
-    let (store, _, panics) = Faulty::new();
+    let (store, _, panics) = faulty();
     let backend = Backend::obedient();
     let proxy = Setup::new(&backend.url(), "").store(store).start();
     let mut ann = proxy.visitor();
@@ -237,21 +196,22 @@ fn o15_a_panic_ends_one_request_and_nothing_else() {
 }
 
 fn ask_operators(proxy: &Proxy, path: &str) -> Answer {
-    let mut connection = Connection::open(proxy.admin.unwrap());
-    connection.write(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
-    connection.answer().unwrap()
+    let open_metrics = [("Accept", "application/openmetrics-text;version=1.0.0")];
+    Visitor::new(proxy.admin.unwrap()).send("GET", path, &open_metrics, b"")
 }
 
 #[test]
 fn operators_have_pages_of_their_own_that_visitors_do_not_see() {
-    let (store, fails, _) = Faulty::new();
+    let (store, fails, _) = faulty();
     let backend = Backend::obedient();
     let proxy = Setup::new(&backend.url(), "admin.listen = '127.0.0.1:0'\n").store(store).start();
     assert_eq!(proxy.visitor().get("/").status, 200);
     assert_eq!(ask_operators(&proxy, "/healthz").status, 200);
     assert_eq!(ask_operators(&proxy, "/readyz").status, 200);
     let metrics = ask_operators(&proxy, "/metrics").text();
-    assert!(metrics.contains("\ncloakroom_requests_total{"), "{metrics}");
+    assert!(metrics.contains("\ncloakroom_requests_total{") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let metrics = proxy.metrics();
+    assert!(metrics.contains("\ncloakroom_requests_total{") && !metrics.contains("# EOF"), "{metrics}");
     fails.store(true, Ordering::SeqCst);
     assert_eq!(ask_operators(&proxy, "/readyz").status, 503);
     assert!(!ask_operators(&proxy, "/readyz").text().contains("redis"));
@@ -309,7 +269,7 @@ fn o7_what_a_visitor_sends_forges_no_line_and_no_field() {
 #[test]
 fn o8_the_life_of_a_session_is_in_the_log_and_its_key_is_not() {
     let backend = Backend::obedient();
-    let text = "[session]\nmax_age = '1s'\n[store]\nengine = 'memory'\nclear_interval = '1s'\n";
+    let text = "[store]\nengine = 'memory'\nclear_interval = '1s'\n";
     let mut process = Process::start(&backend.url(), "", text);
     let mut visitor = process.visitor();
     let mut ids = Vec::new();
@@ -328,13 +288,15 @@ fn o8_the_life_of_a_session_is_in_the_log_and_its_key_is_not() {
         let access = process.event(|line| line["target"] == "cloakroom::access");
         assert_eq!(line["request"], access["request"], "one request, one id");
         ids.extend(visitor.session_id().map(str::to_owned));
-        tags.extend(line["session"].as_str().map(str::to_owned));
+        if event == "cycled" {
+            assert_eq!(line["previous"].as_str(), tags.last().map(String::as_str), "{line}");
+        }
+        tags.push(line["session"].as_str().expect("a tag").to_owned());
     }
-    // The session that was cycled is the one that ended.
-    assert_eq!(tags.len(), 3);
+    // The session that was cycled is the one that was refused an update and ended.
     assert_ne!(tags[0], tags[1]);
-    assert_eq!(tags[1], tags[2]);
-    process.visitor().ask(&["X-Session-Set: a=1"]);
+    assert_eq!([&tags[2], &tags[3]], [&tags[1]; 2]);
+    process.visitor().ask(&["X-Session-Set: a=1", "X-Session-Expiry: 1"]);
     process.event(|line| line["event"] == "expired" && line["count"].as_u64() > Some(0));
     assert!(ids.len() >= 2);
     let log = process.seen.join("\n");

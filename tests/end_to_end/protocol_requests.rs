@@ -1,13 +1,15 @@
 //! The header protocol, to the backend: which headers a request gets, and what they say.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cloakroom::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
 
-use crate::recording_store::RecordingStore;
 use crate::scene::{Scene, session_lines};
+use crate::stores::{Fate, Watched, memory};
 
 const ID_KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -62,13 +64,18 @@ fn an_empty_session_is_an_active_one() {
 
 #[test]
 fn where_the_store_cannot_be_asked_and_the_route_goes_on_the_state_is_degraded() {
-    let store = RecordingStore::new(Clock::system());
+    let broken = Arc::new(AtomicBool::new(false));
+    let store = {
+        let broken = Arc::clone(&broken);
+        let rule = move |_, _| if broken.load(Ordering::SeqCst) { Fate::Fail } else { Fate::Pass };
+        Watched::new(&memory(&Clock::system()), rule)
+    };
     let routes = "[[routes]]\nupstream = 'app'\non_store_error = 'degrade'\n\
                   [[routes]]\npath = '/strict'\nupstream = 'app'\n";
     let settings = format!("headers.expose = ['a']\n{routes}");
-    let scene = Scene::with(&settings, |setup| setup.store(store.clone()));
+    let scene = Scene::with(&settings, |setup| setup.store(store));
     let mut visitor = scene.visitor_with(&json!({"a": 1}));
-    store.fail();
+    broken.store(true, Ordering::SeqCst);
     let answer = visitor.get("/");
     assert_eq!((answer.status, answer.session_cookie()), (200, None));
     let lines = session_lines(&scene.backend.last().headers);

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::backend::{Backend, Reply, obey};
 use crate::process::Process;
-use crate::recording_store::RecordingStore;
 use crate::scene::{Scene, raw};
+use crate::stores::{Fate, Watched, memory};
 use crate::visitor::Connection;
 
 const ADMIN: &str = "[admin]\nlisten = '127.0.0.1:0'\n";
@@ -69,7 +69,7 @@ fn i2_an_unknown_id_is_never_adopted() {
 
 #[test]
 fn i3_a_malformed_id_is_none_and_asks_no_store() {
-    let store = RecordingStore::new(Clock::system());
+    let store = Watched::new(&memory(&Clock::system()), |_, _| Fate::Pass);
     let scene = Scene::with("", |setup| setup.store(store.clone()));
     let long = "a".repeat(10_000);
     let short = "a".repeat(31);
@@ -217,7 +217,7 @@ fn i7_a_logout_wins_over_the_grace_on_either_side() {
 
 #[test]
 fn i9_the_store_never_learns_the_cookies_value() {
-    let store = RecordingStore::new(Clock::system());
+    let store = Watched::new(&memory(&Clock::system()), |_, _| Fate::Pass);
     let scene = Scene::with("", |setup| setup.store(store.clone()));
     let mut visitor = scene.visitor_with(&json!({"user": "ann"}));
     let mut ids = vec![visitor.session_id().unwrap().to_owned()];
@@ -231,9 +231,9 @@ fn i9_the_store_never_learns_the_cookies_value() {
     let keys: HashSet<String> =
         ids.iter().map(|id| SessionId::parse(id.as_bytes()).unwrap().key().as_str().to_owned()).collect();
     for (call, key) in calls {
-        assert!(keys.contains(&key), "{call} of a key that is no digest of an id");
-        assert!(ids.iter().all(|id| !key.contains(id.as_str())), "{call} {key}");
-        assert!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{call} {key}");
+        assert!(keys.contains(&key), "{call:?} of a key that is no digest of an id");
+        assert!(ids.iter().all(|id| !key.contains(id.as_str())), "{call:?} {key}");
+        assert!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{call:?} {key}");
     }
 }
 
@@ -313,7 +313,7 @@ fn i10_no_metric_tells_an_id_or_a_key() {
     let backend = life_backend();
     let proxy = crate::proxy::Proxy::start(&backend.url(), ADMIN);
     let ids = lead_a_life(proxy.address);
-    let metrics = crate::visitor::Visitor::new(proxy.admin.unwrap()).get("/metrics").text();
+    let metrics = proxy.metrics();
     assert!(metrics.contains("cloakroom_session_events_total{event=\"cycled\"} 1"), "{metrics}");
     for secret in secrets(&ids) {
         assert!(!metrics.contains(&secret), "{secret}");

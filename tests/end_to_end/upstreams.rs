@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::{Connection, Visitor};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -33,7 +33,7 @@ fn in_the_background(mut visitor: Visitor, method: &'static str) -> std::thread:
 }
 
 /// A backend's connection over which one request was answered, so that the proxy keeps it.
-fn used_connection(stage: &Stage, proxy: &Proxy) -> Connection {
+fn used_connection(stage: &RawBackend, proxy: &Proxy) -> Connection {
     let asking = in_the_background(proxy.visitor(), "GET");
     let mut backend = stage.accept();
     backend.head().unwrap();
@@ -111,7 +111,7 @@ fn a_server_that_does_not_take_connections_in_time_is_502() {
 
 #[test]
 fn an_answer_that_does_not_begin_in_time_is_504() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "upstreams.app.response_timeout = '50ms'\n");
     for head in ["", "HTTP/1.1 200 OK\r\nA: "] {
         let asking = in_the_background(proxy.visitor(), "GET");
@@ -126,7 +126,7 @@ fn an_answer_that_does_not_begin_in_time_is_504() {
 
 #[test]
 fn a_visitor_who_stops_sending_is_408() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "upstreams.app.response_timeout = '50ms'\n");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
@@ -138,7 +138,7 @@ fn a_visitor_who_stops_sending_is_408() {
 
 #[test]
 fn an_answer_that_pauses_too_long_breaks_off() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "upstreams.app.idle_timeout = '50ms'\n");
     for body in ["Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
         let mut visitor = Connection::open(proxy.address);
@@ -155,7 +155,7 @@ fn an_answer_that_pauses_too_long_breaks_off() {
 fn a_kept_connection_that_closes_unanswered_is_tried_again_for_what_is_safe() {
     for (method, tried_again) in [("GET", true), ("HEAD", true), ("OPTIONS", true), ("POST", false), ("DELETE", false)]
     {
-        let stage = Stage::start();
+        let stage = RawBackend::start();
         let proxy = Proxy::start(&stage.url(), "");
         let mut kept = used_connection(&stage, &proxy);
         let asking = std::thread::spawn({
@@ -181,7 +181,7 @@ fn a_kept_connection_that_closes_unanswered_is_tried_again_for_what_is_safe() {
 
 #[test]
 fn one_byte_of_an_answer_and_nothing_is_tried_again() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut kept = used_connection(&stage, &proxy);
     let asking = in_the_background(proxy.visitor(), "GET");
@@ -194,7 +194,7 @@ fn one_byte_of_an_answer_and_nothing_is_tried_again() {
 
 #[test]
 fn a_fresh_connection_that_closes_unanswered_is_502() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let asking = in_the_background(proxy.visitor(), "GET");
     let mut fresh = stage.accept();
@@ -206,7 +206,7 @@ fn a_fresh_connection_that_closes_unanswered_is_502() {
 
 #[test]
 fn a_second_try_is_the_last() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut kept = used_connection(&stage, &proxy);
     let asking = in_the_background(proxy.visitor(), "GET");
@@ -234,7 +234,7 @@ fn a_connection_that_the_backend_closed_in_peace_costs_nobody_an_error() {
 
 #[test]
 fn f11_an_update_is_applied_once_through_a_second_try() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let increment = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Session-Incr: n=1\r\n\r\n";
     let asking = in_the_background(proxy.visitor(), "GET");
@@ -264,7 +264,7 @@ fn f11_an_update_is_applied_once_through_a_second_try() {
 
 #[test]
 fn an_early_answer_keeps_nobody_else_waiting_for_the_upload() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "");
     let mut uploading = Connection::open(proxy.address);
     uploading.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");

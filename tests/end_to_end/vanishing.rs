@@ -10,8 +10,9 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::backend::{Backend, Reply};
+use crate::life_stage::eventually;
 use crate::proxy::Proxy;
-use crate::stage::Stage;
+use crate::raw_backend::RawBackend;
 use crate::visitor::Connection;
 
 /// How a visitor goes.
@@ -48,7 +49,7 @@ fn half_an_upload_reaches_the_backend_as_half() {
             ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n"),
             ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\nX-Sum: 7\r\n"),
         ] {
-            let stage = Stage::start();
+            let stage = RawBackend::start();
             let proxy = Proxy::start(&stage.url(), "");
             let mut visitor = Connection::open(proxy.address);
             visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\n{length}\r\n\r\n{part}").as_bytes());
@@ -66,7 +67,7 @@ fn half_an_upload_reaches_the_backend_as_half() {
 #[test]
 fn half_an_upload_stays_half_when_the_answer_was_under_way() {
     for going in ALL {
-        let stage = Stage::start();
+        let stage = RawBackend::start();
         let proxy = Proxy::start(&stage.url(), "");
         let mut visitor = Connection::open(proxy.address);
         visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
@@ -83,7 +84,7 @@ fn half_an_upload_stays_half_when_the_answer_was_under_way() {
 
 #[test]
 fn an_upload_that_the_backend_does_not_read_stays_half_when_its_visitor_resets() {
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let proxy = Proxy::start(&stage.url(), "admin.listen = '127.0.0.1:0'\n");
     let mut visitor = Connection::open(proxy.address);
     visitor.write(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -110,7 +111,7 @@ fn an_upload_that_the_backend_does_not_read_stays_half_when_its_visitor_resets()
 fn half_an_upload_stays_half_when_the_answer_was_whole() {
     for (length, part) in [("Content-Length: 9", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
         for going in ALL {
-            let stage = Stage::start();
+            let stage = RawBackend::start();
             let proxy = Proxy::start(&stage.url(), "admin.listen = '127.0.0.1:0'\n");
             let mut visitor = Connection::open(proxy.address);
             visitor.write(format!("POST / HTTP/1.1\r\nHost: h\r\n{length}\r\n\r\n{part}").as_bytes());
@@ -129,7 +130,7 @@ fn half_an_upload_stays_half_when_the_answer_was_whole() {
 #[test]
 fn an_answer_by_half_an_upload_is_applied_all_the_same() {
     let backend = Backend::obedient();
-    let stage = Stage::start();
+    let stage = RawBackend::start();
     let text = format!(
         "upstreams.stage.servers = ['{}']\nroutes = [{{ upstream = 'app' }}, {{ path = '/stage', upstream = 'stage' }}]\n",
         stage.url()
@@ -229,27 +230,10 @@ fn the_drain_waits_for_what_is_to_be_stored() {
 
 /// Waits until the proxy has noticed that its visitors went.
 fn wait_for_no_connections(proxy: &Proxy) {
-    wait_for_metric(proxy, "cloakroom_connections_open ", |value| value == 0);
+    eventually("no connection is open", || proxy.metric("cloakroom_connections_open") == Some(0));
 }
 
 /// Waits until so many requests have ended.
 fn wait_for_request(proxy: &Proxy, count: u64) {
-    wait_for_metric(proxy, "cloakroom_requests_total", |value| value >= count);
-}
-
-fn wait_for_metric(proxy: &Proxy, name: &str, wanted: impl Fn(u64) -> bool) {
-    let start = std::time::Instant::now();
-    loop {
-        let mut operator = Connection::open(proxy.admin.unwrap());
-        operator.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-        let text = operator.answer().unwrap().text();
-        let values = text.lines().filter(|line| line.starts_with(name));
-        let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        let (count, sum) = values.fold((0, 0), |(count, sum), value| (count + 1, sum + value));
-        if count > 0 && wanted(sum) {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "{name} is not what it should be: {text}");
-        std::thread::yield_now();
-    }
+    eventually("the request ends", || proxy.metric("cloakroom_requests_total") >= Some(count));
 }

@@ -1,10 +1,11 @@
 //! The servers of `examples/`, each on a free port and ended when dropped.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Long enough for any machine; reached only when something is broken.
@@ -13,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Server {
     pub address: SocketAddr,
     child: Child,
+    /// Holds the port.
+    _reserved: Socket,
     /// Where its log is.
     _directory: TempDir,
 }
@@ -55,21 +58,18 @@ impl Server {
     fn start(program: &str, package: &str, arguments: impl Fn(&mut Command, u16)) -> Self {
         let directory = tempfile::tempdir().expect("a directory for a log");
         let log = directory.path().join("log");
-        // Between choosing a free port and taking it another process may take it.
-        for _ in 0..20 {
-            let address = free_address();
-            let file = File::create(&log).expect("a file for a log");
-            let mut command = Command::new(program);
-            command.env("PATH", search_path());
-            arguments(&mut command, address.port());
-            command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
-            command.stdout(file.try_clone().expect("a file for a log")).stderr(file);
-            let mut child = command.spawn().unwrap_or_else(|error| {
-                panic!("{program} cannot be started ({error}): install the Debian package {package}")
-            });
-            if answers(&mut child, address) {
-                return Self { address, child, _directory: directory };
-            }
+        let (reserved, address) = reserve();
+        let file = File::create(&log).expect("a file for a log");
+        let mut command = Command::new(program);
+        command.env("PATH", search_path());
+        arguments(&mut command, address.port());
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        command.stdout(file.try_clone().expect("a file for a log")).stderr(file);
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{program} cannot be started ({error}): install the Debian package {package}")
+        });
+        if answers(&mut child, address) {
+            return Self { address, child, _reserved: reserved, _directory: directory };
         }
         panic!("{program} did not start: {}", std::fs::read_to_string(&log).unwrap_or_default());
     }
@@ -120,6 +120,13 @@ fn search_path() -> String {
     format!("{}/target/venv/bin:{usual}:/usr/local/sbin:/usr/sbin", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+/// A port, and a socket that is bound to it and does not listen. While that is there nobody is given the port who asks
+/// for any, so whoever listens on it is the server that was told to: servers may share a port with a socket that does
+/// not listen (`SO_REUSEADDR`).
+fn reserve() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("an option of a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    let address = socket.local_addr().expect("the address of a socket").as_socket().expect("an address of IPv4");
+    (socket, address)
 }

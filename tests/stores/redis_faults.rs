@@ -1,7 +1,7 @@
 //! Redis that is not there, does not answer, goes away, comes back or refuses us.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use cloakroom::clock::Clock;
 use cloakroom::metrics::Metrics;
 use cloakroom::store::{self, Expected, Key, Saved, SessionStore, StoreError, StoreSettings};
+use socket2::{Domain, Socket, Type};
 
 use crate::cases::stored;
 use crate::fixture::{Fixture, START, chain, settings};
-use crate::redis_server::{PASSWORD, RedisServer, USER, free_port};
+use crate::redis_server::{PASSWORD, RedisServer, USER};
 
 fn key() -> Key {
     Key::new("visitor")
@@ -39,8 +40,12 @@ async fn comes_back(store: &dyn SessionStore) {
 
 #[tokio::test]
 async fn nobody_there_is_unreachable() {
+    // Bound and not listening: nobody else can take the port and answer.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let missing = "redis+unix:///nonexistent/redis.sock".to_owned();
-    for url in [format!("redis://127.0.0.1:{}", free_port()), missing] {
+    for url in [format!("redis://127.0.0.1:{port}"), missing] {
         let error = refusal(&settings(&format!("engine = 'redis'\nurl = '{url}'"))).await;
         assert!(matches!(error, StoreError::Unreachable(_)), "{url}: {}", chain(&error));
     }

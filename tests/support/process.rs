@@ -1,6 +1,7 @@
 //! The real program as a process of its own, with its log.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -18,6 +19,7 @@ pub struct Process {
     pub address: SocketAddr,
     child: Child,
     lines: Receiver<String>,
+    said: Receiver<String>,
     /// Every line of the log that was looked at.
     pub seen: Vec<String>,
     _folder: TempDir,
@@ -39,18 +41,23 @@ impl Process {
     pub fn serve(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cloakroom.toml"), config).unwrap();
+        Self::run(folder, &["serve", "--config", "cloakroom.toml"])
+    }
+
+    /// `cloakroom` with these arguments, which make it listen, in this folder.
+    pub fn run(folder: TempDir, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cloakroom"))
-            .args(["serve", "--config", "cloakroom.toml"])
+            .args(arguments)
             .current_dir(folder.path())
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (tell, lines) = channel();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let lines = lines_of(child.stderr.take().unwrap());
+        let said = lines_of(child.stdout.take().unwrap());
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Self { address, child, lines, seen: Vec::new(), _folder: folder };
+        let mut process = Self { address, child, lines, said, seen: Vec::new(), _folder: folder };
         let listening = process.line(|line| line.contains("listening"));
         let port =
             listening.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
@@ -73,6 +80,16 @@ impl Process {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no such line: {:#?}", self.seen));
             self.seen.push(line.clone());
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the first line on standard output, after those looked at, that is what `wanted` says.
+    pub fn said(&self, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let line = self.said.recv_timeout(PATIENCE).expect("no such line on standard output");
             if wanted(&line) {
                 return line;
             }
@@ -115,4 +132,11 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, lines) = channel();
+    let stream = BufReader::new(stream);
+    std::thread::spawn(move || stream.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    lines
 }

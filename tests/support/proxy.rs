@@ -86,6 +86,20 @@ impl Proxy {
         Visitor::new(self.address)
     }
 
+    /// The text of `/metrics`. Needs an `[admin]` section.
+    pub fn metrics(&self) -> String {
+        Visitor::new(self.admin.expect("an [admin] section")).get("/metrics").text()
+    }
+
+    /// The value of a metric, named as it stands in `/metrics`; without labels the sum over all that it has there.
+    /// `None` if it never moved.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let text = self.metrics();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let lines = lines.filter(|rest| rest.starts_with([' ', '{']));
+        lines.map(|rest| rest.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).reduce(|sum, value| sum + value)
+    }
+
     /// Asks the proxy to stop; it drains.
     pub fn begin_stop(&mut self) {
         self.stop.take();

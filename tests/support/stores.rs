@@ -1,7 +1,7 @@
 //! A store that a test watches, interrupts and makes fail.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,11 +46,12 @@ pub struct Watched {
 struct Watch {
     rule: Box<Rule>,
     calls: [AtomicUsize; 4],
+    keys: Mutex<Vec<(Call, String)>>,
 }
 
 impl Watched {
     pub fn new(inner: &Arc<dyn SessionStore>, rule: impl Fn(Call, usize) -> Fate + Send + Sync + 'static) -> Arc<Self> {
-        let watch = Watch { rule: Box::new(rule), calls: Default::default() };
+        let watch = Watch { rule: Box::new(rule), calls: Default::default(), keys: Mutex::default() };
         Arc::new(Self { inner: Arc::clone(inner), watch: Arc::new(watch) })
     }
 
@@ -58,9 +59,20 @@ impl Watched {
         self.watch.calls[call as usize].load(Ordering::SeqCst)
     }
 
-    async fn call<T>(&self, call: Call, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// What was asked since the last time, and of which key.
+    pub fn take_calls(&self) -> Vec<(Call, String)> {
+        std::mem::take(&mut self.watch.keys.lock().unwrap())
+    }
+
+    async fn call<T>(
+        &self,
+        call: Call,
+        key: &Key,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.watch.keys.lock().unwrap().push((call, key.as_str().to_owned()));
         let number = self.watch.calls[call as usize].fetch_add(1, Ordering::SeqCst) + 1;
-        let failure = || StoreError::Failed("on purpose".into());
+        let failure = || StoreError::Unreachable("redis.internal:6379 refused session:abc on purpose".into());
         match (self.watch.rule)(call, number) {
             Fate::Fail => Err(failure()),
             Fate::FailAfterwards => work.await.and_then(|_| Err(failure())),
@@ -73,7 +85,7 @@ impl Watched {
 #[async_trait]
 impl SessionStore for Watched {
     async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.call(Call::Load, self.inner.load(key)).await
+        self.call(Call::Load, key, self.inner.load(key)).await
     }
 
     async fn save(
@@ -83,15 +95,15 @@ impl SessionStore for Watched {
         value: Bytes,
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
-        self.call(Call::Save, self.inner.save(key, expected, value, expires_at)).await
+        self.call(Call::Save, key, self.inner.save(key, expected, value, expires_at)).await
     }
 
     async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError> {
-        self.call(Call::Touch, self.inner.touch(key, expected, expires_at)).await
+        self.call(Call::Touch, key, self.inner.touch(key, expected, expires_at)).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.call(Call::Delete, self.inner.delete(key)).await
+        self.call(Call::Delete, key, self.inner.delete(key)).await
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {

@@ -7,11 +7,11 @@ use socket2::SockRef;
 
 use super::visitor::Connection;
 
-pub struct Stage {
+pub struct RawBackend {
     listener: TcpListener,
 }
 
-impl Stage {
+impl RawBackend {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // Turns a hang into a failure: on Linux it holds for accept too.
