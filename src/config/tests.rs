@@ -121,6 +121,14 @@ fn what_this_version_has_not_is_said_so() {
 }
 
 #[test]
+fn a_store_in_memory_has_room_for_a_session() {
+    let text = |bytes: usize| format!("[store]\nengine = 'memory'\nmax_bytes = {bytes}");
+    let message = fault(&text(65_536));
+    assert!(message.contains("store.max_bytes = 65536: must be at least 73728"), "{message}");
+    assert!(Config::parse(&format!("upstreams.app.servers = ['http://h']\n{}", text(73_728)), "c").is_ok());
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_place() {
     for (text, message) in [
         (

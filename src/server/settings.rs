@@ -132,3 +132,33 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_machine_can_meet_is_refused() {
+        let problem =
+            |toml: &str| toml::from_str::<ServerSettings>(toml).unwrap().check().err().map(|problem| problem.key);
+        assert_eq!(problem(""), None);
+        for key in ["workers", "max_connections", "max_uri_bytes", "max_header_bytes", "max_headers"] {
+            assert_eq!(problem(&format!("{key} = {}", i64::MAX)), Some(format!("server.{key}")));
+        }
+        for key in
+            ["max_connections", "max_uri_bytes", "max_header_bytes", "max_headers", "header_timeout", "send_timeout"]
+        {
+            assert_eq!(problem(&format!("{key} = 0")), Some(format!("server.{key}")));
+        }
+        assert_eq!(problem("listen = []"), Some("server.listen".to_owned()));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_an_address_or_a_network() {
+        let settings: ServerSettings = toml::from_str("trusted_proxies = ['10.0.0.7', '10.1.0.0/16', '::1']").unwrap();
+        let networks: Vec<String> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.7/32", "10.1.0.0/16", "::1/128"]);
+        let error = toml::from_str::<ServerSettings>("trusted_proxies = ['proxy']").unwrap_err().to_string();
+        assert!(error.contains("10.0.0.0/8"), "{error}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Sessions in Redis or Valkey: one string a session, read with one `GET`, written by scripts that compare.
+//! Sessions in Redis: one string a session, read with one `GET`, written by scripts that compare.
 
 mod connection;
 mod record;

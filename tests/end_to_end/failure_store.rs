@@ -185,7 +185,46 @@ fn a_degraded_update_creates_nothing() {
         assert_eq!((answer.status, answer.session_cookie()), (200, None));
         assert_eq!(events(&stage.proxy, "interrupted"), number as u64 + 1);
     }
+    // Nor does what comes with a logout begin a session.
+    for ending in ["flush", "delete"] {
+        stage.fail(Call::Load, 1);
+        let reply = format!("X-Session-Action: {ending}|X-Session-Set: m=bye");
+        let mut visitor = visitor.clone();
+        let answer = visitor.send("GET", "/degrade", &[("Reply", &reply)], b"");
+        assert_eq!((answer.status, forgets(&answer)), (200, ending == "flush"));
+    }
     assert_eq!((events(&stage.proxy, "created"), stage.watched.calls(Call::Save)), (0, 0));
+}
+
+#[test]
+fn a_logout_after_a_failed_load_finds_the_new_key_though_the_grace_is_over() {
+    let clock = Clock::manual(START);
+    let fails = Arc::new(AtomicBool::new(false));
+    let watched = {
+        let fails = Arc::clone(&fails);
+        Watched::new(&memory(&clock), move |call, _| {
+            if call == Call::Load && fails.swap(false, Ordering::SeqCst) { Fate::Fail } else { Fate::Pass }
+        })
+    };
+    // While the backend works on the logout the grace ends.
+    let backend = {
+        let clock = clock.clone();
+        Backend::start(move |seen| {
+            if seen.target == "/degrade/slow" {
+                clock.advance(Duration::from_secs(11));
+            }
+            obey(seen)
+        })
+    };
+    let proxy = Setup::new(&backend.url(), ROUTES).clock(&clock).store(watched).start();
+    let mut old = proxy.visitor();
+    old.send("GET", "/fail", &[("Reply", "X-Session-Set: u=1")], b"");
+    let mut new = old.clone();
+    assert!(new.send("GET", "/fail", &[("Reply", "X-Session-Action: cycle")], b"").session_cookie().is_some());
+    fails.store(true, Ordering::SeqCst);
+    let answer = old.send("GET", "/degrade/slow", &[("Reply", "X-Session-Action: flush")], b"");
+    assert!(answer.status == 200 && forgets(&answer));
+    assert_eq!(looks(&mut new, &backend).1, None);
 }
 
 #[test]

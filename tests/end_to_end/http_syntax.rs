@@ -112,6 +112,10 @@ fn m12_the_target_says_the_host_in_absolute_form() {
         assert_eq!(answer.status, 200, "{head:?}");
         let seen = backend.last();
         assert_eq!((seen.target.as_str(), seen.header("host")), (target, Some(host)), "{head:?}");
+        // The backend is told of no other host than the request was routed by.
+        assert_eq!(seen.header("x-forwarded-host").unwrap_or_default(), host, "{head:?}");
+        let forwarded = seen.header("forwarded").unwrap();
+        assert_eq!(forwarded.split("host=").nth(1).unwrap_or_default().trim_matches('"'), host, "{head:?}");
     }
 }
 

@@ -3,9 +3,10 @@
 use cloakroom::config::Config;
 use serde_json::{Value, json};
 
-use crate::backend::Seen;
+use crate::backend::{Backend, Seen};
+use crate::proxy::Proxy;
 use crate::scene::{OFF_ROUTES, Scene, raw, session_lines};
-use crate::visitor::Visitor;
+use crate::visitor::{Connection, Visitor};
 
 /// Every character of a header's name that is no letter, no digit and no `-` (RFC 9110, section 5.6.2).
 const SEPARATORS: &str = "!#$%&'*+.^_`|~";
@@ -125,6 +126,25 @@ fn h7_connection_cannot_name_away_what_the_proxy_vouches_for() {
     assert_eq!(seen.header("Host"), Some("shop.example"));
     // RFC 9110, section 7.6.1: what is named goes. The session was found before.
     assert_eq!(seen.header("Cookie"), None);
+}
+
+#[test]
+fn h8_h14_h17_trailers_carry_nothing_that_heads_may_not() {
+    let backend = Backend::obedient();
+    let proxy = Proxy::start(&backend.url(), "");
+    let names = ["Cookie", "Proxy", "X-Forwarded-For", "X_Real_IP", "Authorization", "Host", "Connection", "Checksum"];
+    let trailers: String = names.iter().map(|name| format!("{name}: 7\r\n")).collect();
+    let mut connection = Connection::open(proxy.address);
+    connection.write(
+        format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nab\r\n0\r\n{trailers}\r\n",
+            names.join(", ")
+        )
+        .as_bytes(),
+    );
+    assert_eq!(connection.answer().unwrap().status, 200);
+    assert_eq!(backend.last().trailers, [("checksum".to_owned(), "7".to_owned())]);
 }
 
 #[test]

@@ -308,3 +308,17 @@ fn requests_at_once_have_connections_of_their_own() {
         assert_eq!(asking.join().unwrap().0, 200);
     }
 }
+
+#[test]
+fn informational_answers_without_end_are_cut_off_and_hold_up_nobody_else() {
+    let backend = Backend::start(|seen| match seen.target.as_str() {
+        "/flood" => Reply::raw("HTTP/1.1 103 Early\r\nA: b\r\n\r\n".repeat(4000) + "HTTP/1.1 200 OK\r\n\r\nlate"),
+        "/some" => Reply::raw("HTTP/1.1 103 Early\r\nA: b\r\n\r\n".repeat(100) + "HTTP/1.1 200 OK\r\n\r\nfine"),
+        _ => Reply::ok("ok"),
+    });
+    let proxy = Proxy::start(&backend.url(), "upstreams.app.max_header_bytes = '8KiB'");
+    let mut visitor = proxy.visitor();
+    assert_eq!(visitor.get("/flood").status, 502);
+    assert_eq!(visitor.get("/some").text(), "fine");
+    assert_eq!(visitor.get("/other").text(), "ok");
+}

@@ -19,6 +19,7 @@ enum Mood {
     Answers,
     Fails,
     Hangs,
+    Refuses,
 }
 
 /// Finds nothing, conflicts always, and counts how often it was asked.
@@ -35,6 +36,7 @@ impl Moody {
             Mood::Answers => Ok(answer),
             Mood::Fails => Err(StoreError::Failed("as a test wants it".into())),
             Mood::Hangs => std::future::pending().await,
+            Mood::Refuses => Err(StoreError::TooLarge),
         }
     }
 
@@ -142,6 +144,17 @@ async fn an_outcome_is_no_failure() {
         assert!(!store.touch(&key(), Version(1), DEADLINE).await.unwrap());
     }
     assert_eq!(moody.asked(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_too_large_for_the_store_is_no_outage() {
+    let (moody, store) = guarded(Mood::Refuses);
+    for _ in 0..10 {
+        let outcome = store.save(&key(), Expected::Absent, Bytes::new(), DEADLINE).await;
+        assert!(matches!(outcome, Err(StoreError::TooLarge)), "{outcome:?}");
+    }
+    moody.becomes(Mood::Answers);
+    assert!(!is_open(&*store).await);
 }
 
 #[tokio::test(start_paused = true)]
