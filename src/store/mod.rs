@@ -55,7 +55,8 @@ pub async fn open_engine(settings: &StoreSettings, clock: Clock) -> Result<Arc<d
 /// * From its deadline on a record is absent, to the millisecond of the clock the store was opened with, whatever the
 ///   server's own expiry does.
 /// * `touch` keeps the version: moving a deadline never makes a neighbour's `save` conflict.
-/// * An unknown outcome (a time-out after sending) is an error and is never silently retried.
+/// * An unknown outcome (a time-out after sending) is an error. What is not repeatable is never silently retried; a
+///   `load` or `delete` whose connection was lost may be.
 /// * A record that the engine cannot read is absent, and is logged without its content.
 #[async_trait]
 pub trait SessionStore: Send + Sync {

@@ -62,16 +62,15 @@ impl Redis {
 #[async_trait]
 impl SessionStore for Redis {
     async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let name = self.name(key);
-        let read = async |mut connection: MultiplexedConnection| match redis::cmd("GET")
-            .arg(&name)
-            .query_async::<Option<Vec<u8>>>(&mut connection)
-            .await
-        {
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Some(Vec::new())),
-            answer => answer,
+        let get = redis::Cmd::get(self.name(key));
+        let get = &get;
+        let read = |mut connection: MultiplexedConnection| async move {
+            match get.query_async::<Option<Vec<u8>>>(&mut connection).await {
+                Err(error) if error.code() == Some("WRONGTYPE") => Ok(Some(Vec::new())),
+                answer => answer,
+            }
         };
-        let Some(stored) = self.connection.call(read).await? else { return Ok(None) };
+        let Some(stored) = self.connection.call_repeatable(read).await? else { return Ok(None) };
         let record = record::parse(&Bytes::from(stored));
         if record.is_none() {
             tracing::warn!("a record in Redis is not one of ours; it counts as absent");
@@ -109,10 +108,10 @@ impl SessionStore for Redis {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        let name = self.name(key);
-        self.connection
-            .call(async |mut connection| redis::cmd("DEL").arg(&name).query_async(&mut connection).await)
-            .await
+        let delete = redis::Cmd::del(self.name(key));
+        let delete = &delete;
+        let call = |mut connection: MultiplexedConnection| async move { delete.query_async(&mut connection).await };
+        self.connection.call_repeatable(call).await
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {

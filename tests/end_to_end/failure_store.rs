@@ -224,7 +224,8 @@ fn a_logout_after_a_failed_load_finds_the_new_key_though_the_grace_is_over() {
     fails.store(true, Ordering::SeqCst);
     let answer = old.send("GET", "/degrade/slow", &[("Reply", "X-Session-Action: flush")], b"");
     assert!(answer.status == 200 && forgets(&answer));
-    assert_eq!(looks(&mut new, &backend).1, None);
+    assert_eq!(new.get("/fail").status, 200);
+    assert_eq!(backend.last().session(), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cloakroom::clock::Clock;
 use cloakroom::metrics::Metrics;
-use cloakroom::store::{self, Expected, Key, Saved, SessionStore, StoreError, StoreSettings};
+use cloakroom::store::{self, Expected, Key, Saved, SessionStore, StoreError, StoreSettings, Version};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::stored;
@@ -94,8 +94,54 @@ async fn a_worker_survives_a_restart_of_redis_without_being_opened_again() {
     }
 }
 
+/// Ends every connection but that of `admin`, and returns when Redis has none of them left; how many there were.
+fn end_all_connections(admin: &mut redis::Connection) -> usize {
+    let ended = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(admin).unwrap();
+    while clients(admin) > 1 {
+        std::thread::yield_now();
+    }
+    ended
+}
+
+fn clients(admin: &mut redis::Connection) -> usize {
+    redis::cmd("CLIENT").arg("LIST").query::<String>(admin).unwrap().lines().count()
+}
+
+#[tokio::test]
+async fn a_connection_that_redis_closed_while_idle_costs_no_call() {
+    const ROUNDS: usize = 8;
+    let fixture = Fixture::redis_tcp();
+    let store = fixture.open().await;
+    let mut handles = vec![Arc::clone(&store)];
+    for _ in 0..2 {
+        handles.push(Arc::clone(&store).attach().await.unwrap());
+    }
+    let mut admin = fixture.redis.as_ref().unwrap().look();
+    let deadline = fixture.later(60_000);
+    let mut version = stored(&*store, &key(), Expected::Absent, "0", deadline).await;
+    let mut ended = 0;
+    for round in 1..=ROUNDS {
+        // What comes first meets the dead connection; every operation is to be it.
+        ended += end_all_connections(&mut admin);
+        for (handle, turn) in handles.iter().zip(round..) {
+            match turn % 4 {
+                0 => assert_eq!(handle.load(&key()).await.unwrap().unwrap().version, version),
+                1 => assert!(handle.touch(&key(), version, deadline).await.unwrap()),
+                2 => handle.delete(&Key::new("other")).await.unwrap(),
+                _ => {}
+            }
+            let value = format!("{round} {turn}");
+            version = stored(&**handle, &key(), Expected::Version(version), value.clone(), deadline).await;
+            let found = handle.load(&key()).await.unwrap().unwrap();
+            assert_eq!((found.version, found.value), (version, value.into()));
+        }
+    }
+    assert_eq!(ended, ROUNDS * handles.len());
+}
+
 /// A server that greets every connection and finds nothing once, then hangs up on every command; tells their names.
-fn hangs_up_on_commands() -> (u16, Receiver<String>) {
+/// `hello` is its answer to who asks for RESP3.
+fn hangs_up_on_commands(hello: &'static str) -> (u16, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (tell, commands) = mpsc::channel();
@@ -108,7 +154,8 @@ fn hangs_up_on_commands() -> (u16, Receiver<String>) {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
                 let greetings = text.matches("SETINFO").count();
                 if greetings > 0 {
-                    let _ = connection.write_all("+OK\r\n".repeat(greetings).as_bytes());
+                    let hello = if text.contains("HELLO") { hello } else { "" };
+                    let _ = connection.write_all((hello.to_owned() + &"+OK\r\n".repeat(greetings)).as_bytes());
                     continue;
                 }
                 let name = text.lines().nth(2).unwrap_or_default();
@@ -124,17 +171,25 @@ fn hangs_up_on_commands() -> (u16, Receiver<String>) {
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_never_asked_again() {
-    let (port, commands) = hangs_up_on_commands();
-    let text = format!("engine = 'redis'\nurl = 'redis://127.0.0.1:{port}'\ntimeout = '60s'");
-    let store = store::open_engine(&settings(&text), Clock::manual(START)).await.unwrap();
-    let deadline = START.plus(Duration::from_secs(60));
-    let saved = store.save(&key(), Expected::Absent, "x".into(), deadline).await;
-    assert!(matches!(saved, Err(StoreError::Failed(_))), "{saved:?}");
-    let loaded = store.load(&key()).await;
-    assert!(matches!(loaded, Err(StoreError::Failed(_))), "{loaded:?}");
-    drop(store);
-    assert_eq!(commands.try_iter().collect::<Vec<_>>(), ["GET", "EVALSHA", "GET"]);
+async fn only_what_may_be_done_twice_is_asked_again_and_only_once() {
+    // In RESP3, and with a server before Redis 6.
+    for hello in ["%1\r\n+proto\r\n:3\r\n", "-ERR unknown command `HELLO`\r\n"] {
+        let (port, commands) = hangs_up_on_commands(hello);
+        let text = format!("engine = 'redis'\nurl = 'redis://127.0.0.1:{port}'\ntimeout = '60s'");
+        let store = store::open_engine(&settings(&text), Clock::manual(START)).await.unwrap();
+        let deadline = START.plus(Duration::from_secs(60));
+        let saved = store.save(&key(), Expected::Absent, "x".into(), deadline).await;
+        assert!(matches!(saved, Err(StoreError::Failed(_))), "{saved:?}");
+        let loaded = store.load(&key()).await;
+        assert!(matches!(loaded, Err(StoreError::Failed(_))), "{loaded:?}");
+        let touched = store.touch(&key(), Version(1), deadline).await;
+        assert!(matches!(touched, Err(StoreError::Failed(_))), "{touched:?}");
+        let deleted = store.delete(&key()).await;
+        assert!(matches!(deleted, Err(StoreError::Failed(_))), "{deleted:?}");
+        drop(store);
+        let expected = ["GET", "EVALSHA", "GET", "GET", "EVALSHA", "DEL", "DEL"];
+        assert_eq!(commands.try_iter().collect::<Vec<_>>(), expected);
+    }
 }
 
 #[tokio::test]
