@@ -133,7 +133,7 @@ fn h8_h14_h17_trailers_carry_nothing_that_heads_may_not() {
     let backend = Backend::obedient();
     let proxy = Proxy::start(&backend.url(), "");
     let names = ["Cookie", "Proxy", "X-Forwarded-For", "X_Real_IP", "Authorization", "Host", "Connection", "Checksum"];
-    let trailers: String = names.iter().map(|name| format!("{name}: 7\r\n")).collect();
+    let trailers: String = names.iter().fold(String::new(), |lines, name| lines + name + ": 7\r\n");
     let mut connection = Connection::open(proxy.address);
     connection.write(
         format!(
