@@ -89,7 +89,7 @@ impl SessionEvent {
 }
 
 impl Metrics {
-    /// The content type of what [`Metrics::render`] gives.
+    /// The content type of what [`Metrics::open_metrics`] gives.
     pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
