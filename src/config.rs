@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::admin::AdminSettings;
 use crate::problem::Problem;
 use crate::routes::{RouteSettings, Routes};
+use crate::session::codec::Codec;
 use crate::session::cookie::{CookiePolicy, CookieSettings};
 use crate::session::inject::{HeaderSettings, Injector};
 use crate::session::settings::{SessionRules, SessionSettings};
@@ -33,6 +34,8 @@ pub struct Config {
     /// At least one; without `[[routes]]`, everything goes to the only upstream.
     pub routes: Routes,
     pub session: SessionRules,
+    /// How sessions are written into the store.
+    pub codec: Codec,
     pub cookie: CookiePolicy,
     pub headers: Injector,
     pub store: StoreSettings,
@@ -110,18 +113,25 @@ impl Written {
         let session = good(self.session.check(&self.headers), &mut problems);
         let cookie = good(self.cookie.check(), &mut problems);
         let headers = good(self.headers.check(), &mut problems);
-        match (routes, session, cookie, headers) {
-            (Some(routes), Some(session), Some(cookie), Some(headers)) if problems.is_empty() => Ok(Config {
-                server: self.server,
-                upstreams: self.upstreams,
-                routes,
-                session,
-                cookie,
-                headers,
-                store: self.store,
-                admin: self.admin,
-                log: self.log,
-            }),
+        let codec = match (&session, &cookie) {
+            (Some(session), Some(cookie)) => good(Codec::new(&self.store, session, cookie.name()), &mut problems),
+            _ => None,
+        };
+        match (routes, session, codec, cookie, headers) {
+            (Some(routes), Some(session), Some(codec), Some(cookie), Some(headers)) if problems.is_empty() => {
+                Ok(Config {
+                    server: self.server,
+                    upstreams: self.upstreams,
+                    routes,
+                    session,
+                    codec,
+                    cookie,
+                    headers,
+                    store: self.store,
+                    admin: self.admin,
+                    log: self.log,
+                })
+            }
             _ => Err(problems),
         }
     }

@@ -116,7 +116,7 @@ fn check(file: &Path, offline: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(store::open(&config.store, Clock::system(), Arc::new(Metrics::new())))?;
+    runtime.block_on(store::open(&config.store, config.codec.foreign(), Clock::system(), Arc::new(Metrics::new())))?;
     println!("{}: the configuration is good, and the store can be opened", file.display());
     Ok(())
 }

@@ -94,6 +94,10 @@ fn keys_of_table(table: &toml::Table, above: &str, keys: &mut BTreeSet<String>) 
 /// Every key below `path`, without indices.
 fn keys(path: &[&str]) -> BTreeSet<String> {
     let mut found = Found::Value;
+    // A store behind a store has the keys that `[store]` has.
+    if matches!(path, ["store", "cache" | "db"]) {
+        return BTreeSet::from([path.join(".")]);
+    }
     // Always an error: the question breaks the reading off once it knows what stands there.
     Written::deserialize(Question { path, found: &mut found }).err();
     let below = |name: &'static str| keys(&[path, &[name]].concat());

@@ -124,7 +124,7 @@ impl Server {
     pub async fn open(config: Config, clock: Clock) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new());
         let listeners = bind_workers(&config.server)?;
-        let store = store::open(&config.store, clock.clone(), Arc::clone(&metrics)).await?;
+        let store = store::open(&config.store, config.codec.foreign(), clock.clone(), Arc::clone(&metrics)).await?;
         Self::assemble(config, clock, listeners, store, metrics)
     }
 
@@ -150,7 +150,7 @@ impl Server {
             settings: config.server,
             upstreams: config.upstreams,
             routes: Arc::new(config.routes),
-            sessions: sessions::Shared::new(config.session, config.cookie, config.headers),
+            sessions: sessions::Shared::new(config.session, config.codec, config.cookie, config.headers),
             store,
             metrics,
             clock,

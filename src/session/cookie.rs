@@ -34,6 +34,10 @@ pub struct CookiePolicy {
 }
 
 impl CookiePolicy {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Takes every cookie of our name out of a request; returns the well-formed ids among them, each once, at most
     /// eight, in their order. Other cookies stay byte for byte; several `Cookie` lines become one.
     pub fn take(&self, headers: &mut HeaderMap) -> Vec<SessionId> {

@@ -1,6 +1,7 @@
 //! The data of a session, kept as the text that backends see.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -20,12 +21,27 @@ const EMPTY: &str = "{}";
 /// names.
 ///
 /// What nobody touches keeps its exact text through any number of updates. Comparing compares texts.
+///
+/// A foreign record may hold members that this form has no words for, such as a Python object. They are not shown to
+/// anyone and lie beside the object until they are overwritten, unset or cleared.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Data(Bytes);
+pub struct Data {
+    wire: Bytes,
+    opaque: Option<Arc<[OpaqueMember]>>,
+}
+
+/// A member of a foreign record as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpaqueMember {
+    /// `None` if even the name is nothing a JSON object can have.
+    pub key: Option<Box<str>>,
+    /// The whole member, in the format it came in; only that format's codec reads it.
+    pub written: Bytes,
+}
 
 impl Data {
     pub const fn empty() -> Self {
-        Self(Bytes::from_static(EMPTY.as_bytes()))
+        Self { wire: Bytes::from_static(EMPTY.as_bytes()), opaque: None }
     }
 
     /// Takes bytes that should be in wire form already, without copying them. Foreign JSON goes through
@@ -35,31 +51,44 @@ impl Data {
     /// When they are not.
     pub fn parse(bytes: Bytes) -> Result<Self, JsonError> {
         json::check_object(&bytes, MAX_DEPTH)?;
-        Ok(Self(bytes))
+        Ok(Self { wire: bytes, opaque: None })
     }
 
     /// Of an object that was put together from wire texts.
     pub(super) fn from_wire(object: String) -> Self {
-        Self(object.into())
+        Self { wire: object.into(), opaque: None }
     }
 
+    /// The same object with these members beside it. None of their keys is one of the object's.
+    #[must_use]
+    pub(super) fn with_opaque(self, members: Vec<OpaqueMember>) -> Self {
+        let opaque = (!members.is_empty()).then(|| members.into());
+        Self { opaque, ..self }
+    }
+
+    /// The object in wire form.
     pub const fn wire(&self) -> &Bytes {
-        &self.0
+        &self.wire
+    }
+
+    /// What lies beside the object.
+    pub fn opaque(&self) -> &[OpaqueMember] {
+        self.opaque.as_deref().unwrap_or_default()
     }
 
     pub fn as_str(&self) -> &str {
         // ASCII by construction.
-        std::str::from_utf8(&self.0).unwrap_or(EMPTY)
+        std::str::from_utf8(&self.wire).unwrap_or(EMPTY)
     }
 
-    /// Bytes in wire form.
+    /// Bytes in wire form; of what has none, bytes as they were written.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.wire.len() + self.opaque().iter().map(|member| member.written.len()).sum::<usize>()
     }
 
     /// No members at all.
     pub fn is_empty(&self) -> bool {
-        self.0 == EMPTY
+        self.wire == EMPTY && self.opaque.is_none()
     }
 
     /// The members, in the order in which they came into being.

@@ -52,7 +52,7 @@ impl SessionId {
 
     /// The store's name for the session: a digest, so that whoever reads the store learns no id, and no timing of a
     /// lookup tells how much of a guess was right.
-    pub fn key(&self) -> Key {
+    pub fn digest(&self) -> Key {
         Key::new(hex::encode(Sha256::digest(self.0)))
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     fn i9_i10_the_key_is_a_digest_and_nothing_is_printed() {
         let id = SessionId::parse(&[b'a'; LENGTH]).unwrap();
         // printf a…a (32 of them) | sha256sum
-        assert_eq!(id.key().as_str(), "3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547");
+        assert_eq!(id.digest().as_str(), "3ba3f5f43b92602683c19aee62a20342b084dd5971ddd33808d81a328879a547");
         assert_eq!(format!("{id:?}"), "SessionId(…)");
     }
 }

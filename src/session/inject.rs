@@ -80,7 +80,7 @@ impl Injector {
         headers.insert(STATE, HeaderValue::from_static(state.as_str()));
         let Some((session, key)) = session else { return };
         if self.data {
-            let length = session.data.len();
+            let length = session.data.wire().len();
             if length > self.max_header_bytes {
                 insert(headers, OVERFLOW, format!("bytes={length}"));
             } else {

@@ -113,7 +113,8 @@ impl Limits {
         if grown && after.len() > self.max_data_bytes {
             return Err(Reason::SessionTooLarge);
         }
-        if grown && self.max_header_bytes.is_some_and(|most| after.len() > most) {
+        let longer = after.wire().len() > before.wire().len();
+        if longer && self.max_header_bytes.is_some_and(|most| after.wire().len() > most) {
             return Err(Reason::HeaderTooLarge);
         }
         Ok(())

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::data::Data;
+use super::data::{Data, OpaqueMember};
 use super::expiry::Expiry;
+use super::json::Members;
 use super::limits::Limits;
 use super::object::Object;
 
@@ -78,14 +79,16 @@ impl SessionPatch {
         let refusal = |change: &Change, reason| Refusal { header: change.header(), reason };
 
         let mut object = Object::read(before.as_str());
+        let mut opaque = before.opaque().to_vec();
         let mut changed = false;
         for change in &ordered {
+            changed |= change.displace(&mut opaque).map_err(|reason| refusal(change, reason))?;
             changed |= change.apply(&mut object).map_err(|reason| refusal(change, reason))?;
         }
         if !changed {
             return Ok(Applied { data: before, changed });
         }
-        let after = Data::from_wire(object.write());
+        let after = Data::from_wire(object.write()).with_opaque(opaque);
         limits.allow(&before, &after).map_err(|reason| refusal(first, reason))?;
         Ok(Applied { data: after, changed })
     }
@@ -120,6 +123,31 @@ impl Change {
             Self::Incr { .. } => "X-Session-Incr",
             Self::Unset(_) => "X-Session-Unset",
         }
+    }
+
+    /// Takes away the opaque members that this change overwrites or unsets; true if there was one. What it would reach
+    /// into or count up must be plain.
+    fn displace(&self, opaque: &mut Vec<OpaqueMember>) -> Result<bool, Reason> {
+        if opaque.is_empty() {
+            return Ok(false);
+        }
+        let has = |member: &OpaqueMember, key: &str| member.key.as_deref() == Some(key);
+        let before = opaque.len();
+        match self {
+            Self::Set { key, .. } | Self::Unset(key) => opaque.retain(|member| !has(member, key)),
+            Self::Incr { key, .. } if opaque.iter().any(|member| has(member, key)) => return Err(Reason::NotANumber),
+            Self::Incr { .. } => {}
+            Self::Merge(patch) => {
+                for merged in Members::new(patch) {
+                    let key = merged.key();
+                    if merged.value.starts_with('{') && opaque.iter().any(|member| has(member, &key)) {
+                        return Err(Reason::NotPlain);
+                    }
+                    opaque.retain(|member| !has(member, &key));
+                }
+            }
+        }
+        Ok(opaque.len() < before)
     }
 
     /// True if it counts as a change.
@@ -191,6 +219,8 @@ pub enum Reason {
     Malformed,
     #[error("what is there is not a number")]
     NotANumber,
+    #[error("what is there has no JSON form, so nothing in it can be changed")]
+    NotPlain,
     #[error("a number left its range")]
     NumberTooLarge,
     #[error("_session_expiry is changed by X-Session-Expiry alone")]
@@ -216,6 +246,7 @@ impl Reason {
             Self::LineTooLong => "line_too_long",
             Self::Malformed => "malformed",
             Self::NotANumber => "not_a_number",
+            Self::NotPlain => "not_plain",
             Self::NumberTooLarge => "number_too_large",
             Self::ReservedKey => "reserved_key",
             Self::SessionTooLarge => "session_too_large",

@@ -74,7 +74,7 @@ impl Sessions {
             patch.drop_changes();
         }
         patch.cycle &= !answer.status.is_server_error();
-        let keys: Vec<Key> = open.candidates.iter().map(SessionId::key).collect();
+        let keys: Vec<Key> = open.candidates.iter().map(|id| self.records.codec.key(id)).collect();
         let renew = saves && self.shared.rules.save_every_request;
         let mut exchange = Exchange { sessions: self, keys: &keys, unasked: false, renew, answer };
         let live = match open.found {
@@ -179,7 +179,7 @@ impl Exchange<'_> {
         let deadline = session.deadline(&self.sessions.shared.rules, now);
         for _ in 0..ID_TRIES {
             let id = (self.sessions.shared.new_id)()?;
-            let key = id.key();
+            let key = self.sessions.records.codec.key(&id);
             match self.sessions.records.save(&key, Expected::Absent, session, deadline).await? {
                 Saved::Stored(_) => return Ok((id, key)),
                 Saved::Conflict => {}
@@ -207,7 +207,9 @@ impl Exchange<'_> {
         let grace = self.sessions.shared.rules.cycle_grace;
         // The old key does not answer for longer than it would have without its successor.
         let until = now.plus(grace).min(live.stored.expires_at);
-        session.predecessors.push(Predecessor { key: live.key.clone(), until });
+        if records.codec.has_grace() {
+            session.predecessors.push(Predecessor { key: live.key.clone(), until });
+        }
         if session.predecessors.len() > MOST_PREDECESSORS {
             records.store.delete(&session.predecessors.remove(0).key).await?;
         }

@@ -14,6 +14,7 @@ use self::records::{Records, Stored};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, SessionEvent};
 use crate::routes::OnStoreError;
+use crate::session::codec::Codec;
 use crate::session::cookie::CookiePolicy;
 use crate::session::id::SessionId;
 use crate::session::inject::{Injector, State};
@@ -29,6 +30,7 @@ pub use self::commit::{Answer, CommitError};
 #[derive(Clone)]
 pub struct Shared {
     pub rules: Arc<SessionRules>,
+    pub codec: Codec,
     pub cookies: Arc<CookiePolicy>,
     pub injector: Arc<Injector>,
     /// Names sessions in logs.
@@ -39,10 +41,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(rules: SessionRules, cookies: CookiePolicy, injector: Injector) -> Self {
+    pub fn new(rules: SessionRules, codec: Codec, cookies: CookiePolicy, injector: Injector) -> Self {
         let tagger = Arc::new(Tagger::new(rand::random()));
         Self {
             rules: Arc::new(rules),
+            codec,
             cookies: Arc::new(cookies),
             injector: Arc::new(injector),
             pending: Arc::new(Pending::new(Arc::clone(&tagger))),
@@ -83,7 +86,8 @@ struct Live {
 impl Sessions {
     pub fn new(shared: Shared, store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let rules = Arc::clone(&shared.rules);
-        Self { shared, records: Arc::new(Records { store, clock, metrics, rules }) }
+        let codec = shared.codec.clone();
+        Self { shared, records: Arc::new(Records { store, codec, clock, metrics, rules }) }
     }
 
     /// Takes what is ours out of a request that gets no session: the cookie, and every header a backend would take for
@@ -131,7 +135,7 @@ impl Sessions {
 
     async fn find_first(&self, candidates: &[SessionId]) -> Result<Option<Live>, StoreError> {
         for id in candidates {
-            let key = id.key();
+            let key = self.records.codec.key(id);
             if let Some(stored) = self.records.find(&key).await? {
                 return Ok(Some(Live { id: id.clone(), key, stored }));
             }

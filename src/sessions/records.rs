@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::{Metrics, SessionEvent};
-use crate::session::codec;
+use crate::session::codec::Codec;
 use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
 use crate::store::{Expected, Key, Saved, SessionStore, StoreError, Version};
@@ -19,6 +19,7 @@ const LINKS_KEPT: Duration = Duration::from_mins(1);
 /// A worker's view of the store, in sessions instead of bytes.
 pub(super) struct Records {
     pub store: Arc<dyn SessionStore>,
+    pub codec: Codec,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub rules: Arc<SessionRules>,
@@ -64,7 +65,7 @@ impl Records {
     /// The session under `key`, also one that may no longer answer. What cannot be decoded is absent.
     async fn load(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         let Some(record) = self.store.load(key).await? else { return Ok(None) };
-        match codec::native::decode(&record.value) {
+        match self.codec.decode(key, &record) {
             Ok(session) => Ok(Some(Stored { session, version: record.version, expires_at: record.expires_at })),
             Err(error) => {
                 self.metrics.session(SessionEvent::Undecodable);
@@ -85,12 +86,16 @@ impl Records {
         session: &Session,
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
-        self.store.save(key, expected, codec::native::encode(session), expires_at).await
+        self.store.save(key, expected, self.codec.encode(key, session, self.clock.now()), expires_at).await
     }
 
-    /// Makes `old`, the record under the key, a retired one that answers reads until the end of its grace.
+    /// Makes `old`, the record under the key, a retired one that answers reads until the end of its grace. A format
+    /// without grace ends it.
     pub async fn retire(&self, old: &Stored, retirement: &Retirement) -> Result<Saved, StoreError> {
         let Retirement { key, retired, .. } = retirement;
+        if !self.codec.has_grace() {
+            return self.save(key, Expected::Version(old.version), &old.session, self.clock.now()).await;
+        }
         let session = Session { retired: Some(retired.clone()), ..old.session.clone() };
         self.save(key, Expected::Version(old.version), &session, retired.until.plus(LINKS_KEPT)).await
     }
@@ -98,6 +103,9 @@ impl Records {
     /// As [`Records::retire`], of whatever is under the key by now: for a retirement whose first try failed after the
     /// new record was already the visitor's.
     pub async fn retire_late(&self, retirement: &Retirement) -> Result<(), StoreError> {
+        if !self.codec.has_grace() {
+            return self.store.delete(&retirement.key).await;
+        }
         let ended = loop {
             let Some(stored) = self.load(&retirement.key).await? else {
                 break self.clock.now() < retirement.is_there_until();
@@ -119,6 +127,12 @@ impl Records {
     /// last ones it will ever have, and a cycle or an update under way at the same moment loses. Only when every linked
     /// record is dead are they deleted. Repeating after an error finds the links again.
     pub async fn end(&self, keys: &[Key]) -> Result<(), StoreError> {
+        if !self.codec.has_grace() {
+            for key in keys {
+                self.store.delete(key).await?;
+            }
+            return Ok(());
+        }
         let mut waiting: VecDeque<Key> = keys.iter().cloned().collect();
         let mut ended = HashSet::new();
         while let Some(key) = waiting.pop_front() {

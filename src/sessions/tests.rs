@@ -19,11 +19,13 @@ const TAKEN: [u8; 32] = [b'a'; 32];
 async fn sessions(new_id: fn() -> Result<SessionId, SysError>) -> Sessions {
     let headers = HeaderSettings::default();
     let rules = SessionSettings::default().check(&headers).unwrap();
-    let mut shared = Shared::new(rules, CookieSettings::default().check().unwrap(), headers.check().unwrap());
+    let settings = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
+    let codec = Codec::new(&settings, &rules, "sessionid").unwrap();
+    let cookies = CookieSettings::default().check().unwrap();
+    let mut shared = Shared::new(rules, codec, cookies, headers.check().unwrap());
     shared.new_id = new_id;
     let clock = Clock::manual(Timestamp::from_millis(1_767_225_600_000));
-    let settings = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
-    let store = open_engine(&settings, clock.clone()).await.unwrap();
+    let store = open_engine(&settings, None, clock.clone()).await.unwrap();
     Sessions::new(shared, store, clock, Arc::new(Metrics::new()))
 }
 

@@ -17,10 +17,18 @@ use rusqlite::{Connection, OptionalExtension};
 
 use self::thread::{Answer, Thread};
 use self::write::{Change, Kind};
-use super::{Expected, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
+use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 
 const LOAD: &str = "SELECT value, version, expires_at FROM cloakroom_session WHERE key = ?1";
+
+pub(super) async fn open(
+    settings: &StoreSettings,
+    _foreign: Option<Arc<dyn ForeignRecords>>,
+    clock: Clock,
+) -> Result<Arc<dyn SessionStore>, StoreError> {
+    Ok(Arc::new(Db::open(settings, clock).await?))
+}
 
 /// The engine `db`. Its threads end when the last handle is dropped; what was acknowledged is on the disk.
 pub struct Db {

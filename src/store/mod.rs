@@ -2,8 +2,11 @@
 //! test that names it to the conformance suite in `tests/stores`.
 
 mod breaker;
+mod cached_db;
 mod db;
+mod file;
 mod guarded;
+mod memcached;
 mod memory;
 mod redis;
 mod settings;
@@ -15,7 +18,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::guarded::Guarded;
-pub use self::settings::{Engine, Format, NearCacheSettings, StoreSettings};
+pub use self::settings::{
+    CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheSettings, Serializer, StoreSettings,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 
@@ -28,10 +33,11 @@ use crate::metrics::Metrics;
 /// The store cannot be reached or refuses us, or the settings cannot be meant.
 pub async fn open(
     settings: &StoreSettings,
+    foreign: Option<Arc<dyn ForeignRecords>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> Result<Arc<dyn SessionStore>, StoreError> {
-    let engine = open_engine(settings, clock).await?;
+    let engine = open_engine(settings, foreign, clock).await?;
     Ok(Arc::new(Guarded::new(engine, settings.timeout, metrics)))
 }
 
@@ -39,19 +45,46 @@ pub async fn open(
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_engine(settings: &StoreSettings, clock: Clock) -> Result<Arc<dyn SessionStore>, StoreError> {
+pub async fn open_engine(
+    settings: &StoreSettings,
+    foreign: Option<Arc<dyn ForeignRecords>>,
+    clock: Clock,
+) -> Result<Arc<dyn SessionStore>, StoreError> {
     settings.check().map_err(|problem| StoreError::Failed(problem.into()))?;
-    Ok(match settings.engine {
-        Engine::Db => Arc::new(db::Db::open(settings, clock).await?),
-        Engine::Memory => Arc::new(memory::Memory::new(settings.max_bytes, clock)),
-        Engine::Redis => Arc::new(redis::Redis::open(settings, clock).await?),
-    })
+    match settings.engine {
+        Engine::CachedDb => cached_db::open(settings, foreign, clock).await,
+        Engine::Db => db::open(settings, foreign, clock).await,
+        Engine::File => file::open(settings, foreign, clock).await,
+        Engine::Memcached => memcached::open(settings, foreign, clock).await,
+        Engine::Memory => Ok(Arc::new(memory::Memory::new(settings.max_bytes, clock))),
+        Engine::Redis => redis::open(settings, foreign, clock).await,
+        Engine::SignedCookies => {
+            Err(StoreError::Failed("signed_cookies keeps nothing anywhere but in the cookie".into()))
+        }
+    }
+}
+
+/// What only their format knows of records that other programs write, for engines whose layout needs it. An engine that
+/// is given one keeps records as those programs do.
+pub trait ForeignRecords: Send + Sync {
+    /// What the name of every session's file begins with.
+    fn file_prefix(&self) -> &str;
+
+    /// When a record ends that has no deadline beside it, if it was written at `written_at`.
+    fn deadline(&self, value: &[u8], written_at: Timestamp) -> Timestamp;
+
+    /// The value of a row, as the cache before the database has it; `None` if it cannot be written so.
+    fn to_cache(&self, row: &Record) -> Option<Bytes>;
+
+    /// A value from the cache, as the row behind it has it; `None` if it cannot be read or not be written so.
+    fn from_cache(&self, cached: &Record) -> Option<Bytes>;
 }
 
 /// Where sessions are kept. What an engine promises:
 ///
 /// * `save` names what it expects and replaces in one atomic step; nobody else's write is overwritten unseen.
 /// * A deleted record stays deleted: nothing but `save` with [`Expected::Absent`] creates.
+/// * A `save` whose deadline is not in the future ends the record, if it is the expected one.
 /// * From its deadline on a record is absent, to the millisecond of the clock the store was opened with, whatever the
 ///   server's own expiry does.
 /// * `touch` keeps the version: moving a deadline never makes a neighbour's `save` conflict.
@@ -83,6 +116,14 @@ pub trait SessionStore: Send + Sync {
         Ok(0)
     }
 
+    /// A page of the keys there are, expired ones perhaps among them; to be called again with `next` until there is none.
+    /// What is there from the first page to the last is given at least once; what comes or goes meanwhile may be left
+    /// out, and a key may be given twice.
+    async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {
+        let _ = from;
+        Err(StoreError::Failed("this engine cannot list its sessions".into()))
+    }
+
     /// The same store for one worker: with a connection of its own, inside that worker's runtime.
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError>;
 }
@@ -109,6 +150,18 @@ impl fmt::Debug for Key {
     }
 }
 
+/// A place between two pages, in the words of the engine that gave it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cursor(pub String);
+
+/// Some of the keys in a store.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub keys: Vec<Key>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<Cursor>,
+}
+
 /// What a store holds under a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
@@ -117,7 +170,8 @@ pub struct Record {
     pub expires_at: Timestamp,
 }
 
-/// Which write a record comes from; opaque outside the engine that gave it, and never given twice for one key.
+/// Which write a record comes from; opaque outside the engine that gave it. Never given twice for one key, except that in
+/// a foreign layout, which has no place for it, it is a digest of the value, the same for the same bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Version(pub u64);
 

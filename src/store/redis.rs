@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 
 use self::connection::Connection;
 use self::record::{deadline_text, header, version_text};
-use super::{Expected, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
+use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 
 /// How much longer than its deadline Redis keeps a record. The deadline itself stands in the record and is compared
@@ -21,6 +21,14 @@ use crate::clock::{Clock, Timestamp};
 const GRACE: Duration = Duration::from_secs(60);
 /// Redis refuses to add up larger times than this many milliseconds; a deadline beyond it is never reached.
 const FOR_EVER: u64 = 1 << 52;
+
+pub(super) async fn open(
+    settings: &StoreSettings,
+    _foreign: Option<Arc<dyn ForeignRecords>>,
+    clock: Clock,
+) -> Result<Arc<dyn SessionStore>, StoreError> {
+    Ok(Arc::new(Redis::open(settings, clock).await?))
+}
 
 /// The engine `redis`, on one connection that carries all calls and comes back by itself.
 pub struct Redis {

@@ -1,18 +1,19 @@
-//! The `[store]` section: which engine keeps the sessions, where, and how long it may take.
+//! The `[store]` section: which engine keeps the sessions, where, and how long it may take. What only one engine takes is
+//! checked in that engine's file.
 
-use std::path::{Path, PathBuf};
+mod db;
+mod django;
+mod redis;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use serde::Deserialize;
 
+pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
 use crate::problem::Problem;
 use crate::secret::Secret;
 use crate::units::{self, Off};
-
-const DB_URL: &str = "sqlite://cloakroom.sqlite3";
-const REDIS_FORMS: &str =
-    "write redis://HOST:PORT/DATABASE, rediss://HOST:PORT/DATABASE or redis+unix:///PATH?db=DATABASE";
 
 /// `[store]` as the file has it. [`StoreSettings::check`] tells what no single key can.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,33 +28,63 @@ pub struct StoreSettings {
     /// How long a call may take before it counts as failed.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
-    /// `memory` only: how much may be kept, the bookkeeping included.
+    /// `memory`: how much may be kept, the bookkeeping included.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
     /// How often expired records are swept where the engine does not do so itself.
     #[serde(deserialize_with = "units::duration")]
     pub clear_interval: Duration,
-    /// `rediss://` only: whom to trust instead of the system's certificate authorities, as PEM.
+    /// Over TLS: whom to trust instead of the system's certificate authorities, as PEM.
     pub ca_file: Option<PathBuf>,
+    /// `redis`.
     pub username: Option<String>,
+    /// `redis`.
     pub password: Option<Secret>,
+    /// `redis`: how many replicas must have a write before it counts.
+    pub wait_replicas: Option<u32>,
+    /// `db` on PostgreSQL or MySQL: connections each worker may open.
+    pub max_connections: Option<usize>,
+    /// `db`: whether the table is made at start; absent, it is.
+    pub auto_migrate: Option<bool>,
+    /// `file`: the directory.
+    pub path: Option<PathBuf>,
+    /// `file`: whether each write waits until it is on the disk; absent, it does.
+    pub fsync: Option<bool>,
+    /// `signed_cookies` in our own format: the first seals, all open.
+    pub keys: Vec<Secret>,
+    /// Keys that records are encrypted with: the first encrypts, all decrypt. None: they are not.
+    pub encrypt: Vec<Secret>,
+    /// `cached_db`: how long an entry of the cache may be believed.
+    #[serde(deserialize_with = "units::optional_duration")]
+    pub cache_max_age: Option<Duration>,
+    /// `cached_db`: the database.
+    pub db: Option<Box<StoreSettings>>,
+    /// `cached_db`: the cache before it.
+    pub cache: Option<Box<StoreSettings>>,
+    pub django: Option<DjangoSettings>,
     pub near_cache: NearCacheSettings,
 }
 
 /// What keeps the sessions.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq)]
+#[serde(rename_all = "snake_case")]
 pub enum Engine {
+    CachedDb,
     #[default]
     Db,
+    File,
+    Memcached,
     Memory,
     Redis,
+    SignedCookies,
 }
 
 /// How a session becomes bytes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    Django,
+    Msgpack,
     #[default]
     Native,
 }
@@ -78,6 +109,17 @@ impl Default for StoreSettings {
             ca_file: None,
             username: None,
             password: None,
+            wait_replicas: None,
+            max_connections: None,
+            auto_migrate: None,
+            path: None,
+            fsync: None,
+            keys: Vec::new(),
+            encrypt: Vec::new(),
+            cache_max_age: None,
+            db: None,
+            cache: None,
+            django: None,
             near_cache: NearCacheSettings::default(),
         }
     }
@@ -94,101 +136,66 @@ impl StoreSettings {
                 return Err(Problem::new(key, "0", "must be longer than nothing"));
             }
         }
-        if self.engine != Engine::Redis {
-            self.refuse_what_only_redis_has()?;
-        }
+        self.refuse_what_belongs_to_others()?;
+        self.check_django()?;
         match self.engine {
+            Engine::CachedDb | Engine::File | Engine::Memcached | Engine::SignedCookies => Ok(()),
             Engine::Db => self.database_path().map(drop),
             Engine::Memory => self.check_memory(),
             Engine::Redis => self.redis_server().map(drop),
         }
     }
 
-    /// The file behind `sqlite://PATH`.
-    pub(super) fn database_path(&self) -> Result<&Path, Problem> {
-        let url = self.url.as_ref().map_or(DB_URL, Secret::expose);
-        let problem = |message| Problem::new("store.url", shown(url), message);
-        let path = url.strip_prefix("sqlite://").ok_or_else(|| {
-            problem(
-                "is not a database we know: write sqlite://PATH, such as sqlite:///var/lib/cloakroom/sessions.sqlite3",
-            )
-        })?;
-        match path {
-            "" => Err(problem("names no file: write sqlite://PATH")),
-            ":memory:" => Err(problem("would be another database for every connection: write engine = \"memory\"")),
-            _ if path.contains('?') => Err(problem("takes no options: write sqlite://PATH alone")),
-            _ => Ok(Path::new(path)),
-        }
-    }
+    /// Every key that is written is one that the engine takes.
+    fn refuse_what_belongs_to_others(&self) -> Result<(), Problem> {
+        use Engine::{CachedDb, Db, File, Memcached, Redis, SignedCookies};
 
-    /// The server behind `redis://…`, with the credentials wherever they are written.
-    pub(super) fn redis_server(&self) -> Result<ConnectionInfo, Problem> {
-        let Some(url) = self.url.as_ref().map(Secret::expose) else {
-            return Err(Problem::new("store.url", "nothing", format!("engine = \"redis\" needs one: {REDIS_FORMS}")));
-        };
-        let problem = |message: String| Problem::new("store.url", shown(url), message);
-        if self.prefix.is_empty() {
-            return Err(Problem::new("store.prefix", "\"\"", "must not be empty: others may use the same Redis"));
-        }
-        // The library's own messages are kept out: they may quote what they could not read, such as a password.
-        let info = url.into_connection_info().map_err(|_| problem(format!("is no Redis server: {REDIS_FORMS}")))?;
-        match info.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(problem("skips the check of the certificate: name its authority in ca_file".to_owned()));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let keys: [(&str, Option<String>, &[Engine]); 13] = [
+            ("url", self.url.as_ref().map(|url| shown(url.expose())), &[Db, Memcached, Redis]),
+            ("ca_file", path(&self.ca_file), &[Db, Redis]),
+            ("username", self.username.clone(), &[Redis]),
+            ("password", self.password.as_ref().map(|_| "…".to_owned()), &[Redis]),
+            ("wait_replicas", self.wait_replicas.map(|count| count.to_string()), &[Redis]),
+            ("max_connections", self.max_connections.map(|count| count.to_string()), &[Db]),
+            ("auto_migrate", self.auto_migrate.map(|wanted| wanted.to_string()), &[Db]),
+            ("path", path(&self.path), &[File]),
+            ("fsync", self.fsync.map(|wanted| wanted.to_string()), &[File]),
+            ("keys", (!self.keys.is_empty()).then(|| "…".to_owned()), &[SignedCookies]),
+            ("cache_max_age", self.cache_max_age.map(|age| format!("{age:?}")), &[CachedDb]),
+            ("db", self.db.as_ref().map(|_| "…".to_owned()), &[CachedDb]),
+            ("cache", self.cache.as_ref().map(|_| "…".to_owned()), &[CachedDb]),
+        ];
+        for (key, value, engines) in keys {
+            if let (Some(value), false) = (value, engines.contains(&self.engine)) {
+                let engines: Vec<String> = engines.iter().map(|engine| format!("\"{}\"", engine.name())).collect();
+                let message = format!("is only for engine = {}", engines.join(" or "));
+                return Err(Problem::new(format!("store.{key}"), value, message));
             }
-            ConnectionAddr::TcpTls { .. } => {}
-            _ => {
-                if let Some(file) = &self.ca_file {
-                    return Err(Problem::new("store.ca_file", file.display(), "is only for rediss://"));
-                }
-            }
         }
-        self.with_credentials(info)
-    }
-
-    fn with_credentials(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Problem> {
-        let mut login = info.redis_settings().clone();
-        if let Some(username) = &self.username {
-            if login.username().is_some() {
-                return Err(Problem::new("store.username", username, "stands in store.url too: keep one of them"));
-            }
-            login = login.set_username(username);
-        }
-        if let Some(password) = &self.password {
-            if login.password().is_some() {
-                return Err(Problem::new("store.password", "…", "stands in store.url too: keep one of them"));
-            }
-            login = login.set_password(password.expose());
-        }
-        if let (Some(username), None) = (login.username(), login.password()) {
-            return Err(Problem::new("store.username", username, "needs a password: write store.password"));
-        }
-        Ok(info.set_redis_settings(login))
+        Ok(())
     }
 
     fn check_memory(&self) -> Result<(), Problem> {
-        if let Some(url) = &self.url {
-            let message = "is not used by engine = \"memory\": remove it or choose another engine";
-            return Err(Problem::new("store.url", shown(url.expose()), message));
-        }
         if self.max_bytes == 0 {
             return Err(Problem::new("store.max_bytes", "0", "must hold something: write a size such as \"256MiB\""));
         }
         Ok(())
     }
+}
 
-    fn refuse_what_only_redis_has(&self) -> Result<(), Problem> {
-        let message = "is only for engine = \"redis\"";
-        if let Some(file) = &self.ca_file {
-            return Err(Problem::new("store.ca_file", file.display(), message));
+impl Engine {
+    /// As the configuration has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CachedDb => "cached_db",
+            Self::Db => "db",
+            Self::File => "file",
+            Self::Memcached => "memcached",
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::SignedCookies => "signed_cookies",
         }
-        if let Some(username) = &self.username {
-            return Err(Problem::new("store.username", username, message));
-        }
-        if self.password.is_some() {
-            return Err(Problem::new("store.password", "…", message));
-        }
-        Ok(())
     }
 }
 
@@ -203,6 +210,8 @@ fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn read(text: &str) -> StoreSettings {
@@ -221,9 +230,9 @@ mod tests {
     #[test]
     fn an_unknown_word_is_refused_with_those_there_are() {
         for (text, expected) in [
-            ("engine = 'memcached'", "`db`, `memory`, `redis`"),
-            ("format = 'django'", "`native`"),
-            ("path = '/x'", "unknown field `path`"),
+            ("engine = 'mongo'", "`cached_db`, `db`, `file`, `memcached`, `memory`, `redis`, `signed_cookies`"),
+            ("format = 'json'", "`django`, `msgpack`, `native`"),
+            ("paths = '/x'", "unknown field `paths`"),
         ] {
             let error = toml::from_str::<StoreSettings>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -25,7 +25,7 @@ fn start(backend: &Backend, redis: &RedisServer, timeout: &str) -> Proxy {
 
 fn record_of(visitor: &Visitor) -> String {
     let id = SessionId::parse(visitor.session_id().unwrap().as_bytes()).unwrap();
-    format!("session:{}", id.key().as_str())
+    format!("session:{}", id.digest().as_str())
 }
 
 /// Makes rubbish of a record.

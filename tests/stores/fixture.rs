@@ -68,9 +68,9 @@ impl Fixture {
 
     pub async fn try_open(&self) -> Result<Arc<dyn SessionStore>, StoreError> {
         if self.guarded {
-            store::open(&self.settings, self.clock.clone(), Arc::new(Metrics::new())).await
+            store::open(&self.settings, None, self.clock.clone(), Arc::new(Metrics::new())).await
         } else {
-            store::open_engine(&self.settings, self.clock.clone()).await
+            store::open_engine(&self.settings, None, self.clock.clone()).await
         }
     }
 
@@ -83,7 +83,7 @@ impl Fixture {
         let first = self.open().await;
         let second = match self.settings.engine {
             Engine::Memory => Arc::clone(&first).attach().await.unwrap(),
-            Engine::Db | Engine::Redis => self.open().await,
+            _ => self.open().await,
         };
         [first, second]
     }

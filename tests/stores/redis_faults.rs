@@ -20,7 +20,7 @@ fn key() -> Key {
 }
 
 async fn open(settings: &StoreSettings) -> Result<Arc<dyn SessionStore>, StoreError> {
-    store::open(settings, Clock::manual(START), Arc::new(Metrics::new())).await
+    store::open(settings, None, Clock::manual(START), Arc::new(Metrics::new())).await
 }
 
 /// Why it does not open.
@@ -176,7 +176,7 @@ async fn only_what_may_be_done_twice_is_asked_again_and_only_once() {
     for hello in ["%1\r\n+proto\r\n:3\r\n", "-ERR unknown command `HELLO`\r\n"] {
         let (port, commands) = hangs_up_on_commands(hello);
         let text = format!("engine = 'redis'\nurl = 'redis://127.0.0.1:{port}'\ntimeout = '60s'");
-        let store = store::open_engine(&settings(&text), Clock::manual(START)).await.unwrap();
+        let store = store::open_engine(&settings(&text), None, Clock::manual(START)).await.unwrap();
         let deadline = START.plus(Duration::from_secs(60));
         let saved = store.save(&key(), Expected::Absent, "x".into(), deadline).await;
         assert!(matches!(saved, Err(StoreError::Failed(_))), "{saved:?}");

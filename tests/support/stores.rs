@@ -12,7 +12,7 @@ use cloakroom::store::{self, Expected, Key, Record, Saved, SessionStore, StoreEr
 pub fn memory(clock: &Clock) -> Arc<dyn SessionStore> {
     let settings = toml::from_str("engine = 'memory'").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(store::open_engine(&settings, clock.clone())).unwrap()
+    runtime.block_on(store::open_engine(&settings, None, clock.clone())).unwrap()
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

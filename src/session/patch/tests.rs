@@ -253,3 +253,44 @@ proptest! {
         }
     }
 }
+
+/// Beside `{"a":1}` two members that have no JSON form, one of them under the name `price`.
+fn data_with_opaque() -> Data {
+    let price = OpaqueMember { key: Some("price".into()), written: b"a decimal".as_slice().into() };
+    let unnamed = OpaqueMember { key: None, written: b"under a number".as_slice().into() };
+    Data::from_wire(r#"{"a":1}"#.to_owned()).with_opaque(vec![price, unnamed])
+}
+
+fn keys_left(changes: Vec<Change>) -> Result<(String, Vec<Option<String>>), Reason> {
+    let patch = SessionPatch { changes, ..SessionPatch::default() };
+    let applied = patch.apply(&data_with_opaque(), &Limits::default()).map_err(|refusal| refusal.reason)?;
+    assert!(applied.changed);
+    let keys = applied.data.opaque().iter().map(|member| member.key.as_deref().map(str::to_owned)).collect();
+    Ok((applied.data.as_str().to_owned(), keys))
+}
+
+#[test]
+fn f7_opaque_members_stay_until_they_are_overwritten_unset_or_cleared() {
+    let set = |key: &str| Change::Set { key: key.to_owned(), value: "2".to_owned() };
+    let price = Some("price".to_owned());
+    let cases = [
+        (set("b"), r#"{"a":1,"b":2}"#, vec![price.clone(), None]),
+        (set("price"), r#"{"a":1,"price":2}"#, vec![None]),
+        (Change::Unset("price".to_owned()), r#"{"a":1}"#, vec![None]),
+        (Change::Merge(r#"{"price":null}"#.to_owned()), r#"{"a":1}"#, vec![None]),
+        (Change::Merge(r#"{"price":3,"a":{}}"#.to_owned()), r#"{"a":{},"price":3}"#, vec![None]),
+        (Change::Incr { key: "a".to_owned(), by: 1 }, r#"{"a":2}"#, vec![price, None]),
+    ];
+    for (change, data, keys) in cases {
+        assert_eq!(keys_left(vec![change]), Ok((data.to_owned(), keys)));
+    }
+    let clear = SessionPatch { ending: Some(Ending::Clear), ..SessionPatch::default() };
+    assert!(clear.apply(&data_with_opaque(), &Limits::default()).unwrap().data.is_empty());
+}
+
+#[test]
+fn f7_nothing_reaches_into_an_opaque_member() {
+    let merge = Change::Merge(r#"{"price":{"x":1}}"#.to_owned());
+    assert_eq!(keys_left(vec![merge]), Err(Reason::NotPlain));
+    assert_eq!(keys_left(vec![Change::Incr { key: "price".to_owned(), by: 1 }]), Err(Reason::NotANumber));
+}
