@@ -28,7 +28,7 @@ async fn open(path: &Path) -> Result<std::sync::Arc<dyn SessionStore>, StoreErro
     let mut settings = settings(&format!("url = 'sqlite://{}'", path.display()));
     settings.timeout = Duration::from_secs(60);
     assert_eq!(settings.engine, Engine::Db);
-    open_engine(&settings, Clock::manual(START)).await
+    open_engine(&settings, None, Clock::manual(START)).await
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const LARGE: usize = 10_000;
 
 async fn small_memory() -> Arc<dyn SessionStore> {
     let settings = settings(&format!("engine = 'memory'\nmax_bytes = {}", LARGE * 9 / 2));
-    open_engine(&settings, Clock::manual(START)).await.unwrap()
+    open_engine(&settings, None, Clock::manual(START)).await.unwrap()
 }
 
 #[tokio::test]
