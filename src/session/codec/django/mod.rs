@@ -1,5 +1,8 @@
 //! Django's formats.
 
+mod cache;
+mod dict;
+
 use bytes::Bytes;
 
 use super::DecodeError;
