@@ -17,6 +17,9 @@ mod visitor;
 
 mod cookies;
 mod crashes;
+mod django_differences;
+mod django_flows;
+mod django_ops;
 mod draining;
 mod failure_redis;
 mod failure_steps;
