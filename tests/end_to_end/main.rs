@@ -20,6 +20,7 @@ mod crashes;
 mod django_differences;
 mod django_flows;
 mod django_ops;
+mod django_stage;
 mod draining;
 mod failure_redis;
 mod failure_steps;

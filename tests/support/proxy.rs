@@ -42,7 +42,12 @@ impl Setup {
         if !text.contains("[log]") {
             all.push_str("log = { access = false }\n");
         }
-        Self { text: all + text, clock: Clock::system(), store: None }
+        Self::whole(&(all + text))
+    }
+
+    /// With this configuration and nothing else.
+    pub fn whole(text: &str) -> Self {
+        Self { text: text.to_owned(), clock: Clock::system(), store: None }
     }
 
     pub fn clock(mut self, clock: &Clock) -> Self {
