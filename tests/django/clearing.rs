@@ -57,7 +57,8 @@ fn files_that_are_over_go() {
     let keys = sessions_of_all_ages(&site);
     for path in paths(&folder) {
         // Untouched for longer than a session without an expiry of its own lives: only those go.
-        let three_weeks_ago = fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_secs(21 * 86_400);
+        let three_weeks_ago =
+            fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_secs(21 * 86_400);
         let to = copy.join(path.file_name().unwrap());
         fs::copy(&path, &to).unwrap();
         for path in [&path, &to] {
@@ -67,8 +68,9 @@ fn files_that_are_over_go() {
     }
     site.manage(&["clearsessions"]);
     clear_expired(directory.path(), &files::store(&copy));
-    let names = |folder: &Path| -> Vec<_> {
-        paths(folder).into_iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+    let names = |folder: &Path| -> Vec<String> {
+        let names = paths(folder).into_iter().map(|path| path.file_name().unwrap().to_owned());
+        names.map(|name| name.into_string().unwrap()).collect()
     };
     // Django leaves files with an expiry of so many seconds for ever; here they go when they are over.
     let left_by_django_alone: Vec<_> = names(&folder).into_iter().filter(|name| !names(&copy).contains(name)).collect();

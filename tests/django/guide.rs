@@ -22,7 +22,8 @@ fn every_configuration_in_the_guide_is_accepted() {
     let blocks = blocks();
     assert_eq!(blocks.len(), 10);
     for block in &blocks {
-        let backend = if block.contains("[upstreams") { "" } else { "upstreams.app.servers = ['http://127.0.0.1:9']\n" };
+        let backend =
+            if block.contains("[upstreams") { "" } else { "upstreams.app.servers = ['http://127.0.0.1:9']\n" };
         std::fs::write(&file, format!("{backend}{block}")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
         command.args(["check", "--offline", "--config"]).arg(&file).current_dir(directory.path());

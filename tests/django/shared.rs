@@ -161,7 +161,7 @@ fn every_kind_of_data_survives_both(site: &Site, plain: &Plain) {
     own.as_object_mut().expect("an object").remove("");
     let ascii = cloakroom::session::json::compact(own.to_string().as_bytes(), 64).expect("JSON");
     let mut visitor = plain.proxy.visitor();
-    let key = plain.answer(&mut visitor, &[&format!("X-Session-Set: {}", String::from_utf8_lossy(&ascii))]);
+    let key = plain.answer(&mut visitor, &[&format!("X-Session-Set: {ascii}")]);
     assert_eq!(site.items(&key.expect("a key")), own);
 }
 
