@@ -40,6 +40,7 @@ pub mod secret;
 pub mod server;
 pub mod session;
 pub mod sessions;
+pub mod signing;
 pub mod store;
 pub mod telemetry;
 pub mod units;
