@@ -104,6 +104,7 @@ impl Written {
         let mut problems = self.check_ways();
         problems.extend(self.check_admin());
         problems.extend(self.check_room());
+        problems.extend(self.check_carried());
         for (name, upstream) in &self.upstreams {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
@@ -178,6 +179,18 @@ impl Written {
         }
         let message = format!("must be at least {needed}, which one session of session.max_bytes takes");
         Some(Problem::new("store.max_bytes", self.store.max_bytes, message))
+    }
+
+    /// A session in the cookie has no key, and nothing notes when it was last used.
+    fn check_carried(&self) -> Option<Problem> {
+        let needs_store = "needs a store, and engine = \"signed_cookies\" has none; take it away";
+        if self.store.engine != Engine::SignedCookies {
+            return None;
+        }
+        if let Some(timeout) = self.session.idle_timeout {
+            return Some(Problem::new("session.idle_timeout", format!("{timeout:?}"), needs_store));
+        }
+        self.headers.id.then(|| Problem::new("headers.id", true, needs_store))
     }
 
     /// The admin listener has an address of its own.

@@ -84,7 +84,7 @@ async fn prepare(
     entry.route = Some(Arc::clone(&route));
     let session = if route.settings.session {
         let asked = Instant::now();
-        let open = app.sessions.open(&mut parts.headers, route.settings.on_store_error, &client.request_id).await;
+        let open = app.sessions.open(&mut parts.headers, &route.settings, &client.request_id).await;
         entry.store_time = asked.elapsed();
         let open = open.map_err(ProxyError::Load)?;
         entry.session = open.state();

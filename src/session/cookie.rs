@@ -11,8 +11,8 @@ use crate::clock::Timestamp;
 
 mod settings;
 
-/// How many ids of one request are tried.
-const MAX_CANDIDATES: usize = 8;
+/// How many cookies of our name are tried in one request.
+pub const MAX_CANDIDATES: usize = 8;
 
 /// Browsers refuse a cookie whose name and value are longer (RFC 6265bis, section 5.6).
 pub const MAX_PAIR_BYTES: usize = 4096;
@@ -44,6 +44,18 @@ impl CookiePolicy {
         let ids = self.ids(headers);
         self.remove(headers);
         ids
+    }
+
+    /// As [`CookiePolicy::take`], for sessions that the cookie itself holds: the values as they are, but for empty ones.
+    pub fn take_values(&self, headers: &mut HeaderMap) -> Vec<Vec<u8>> {
+        let mut values: Vec<Vec<u8>> = Vec::new();
+        for value in self.values(headers).filter(|value| !value.is_empty()) {
+            if !values.iter().any(|known| known == value) {
+                values.push(value.to_vec());
+            }
+        }
+        self.remove(headers);
+        values
     }
 
     /// The ids that [`CookiePolicy::take`] would return, leaving the cookies where they are.
@@ -106,6 +118,13 @@ impl CookiePolicy {
     /// whether the client's connection is.
     pub fn set(&self, id: &SessionId, age: Option<Duration>, now: Timestamp, https: bool) -> HeaderValue {
         self.header(id.as_str(), age, now, https)
+    }
+
+    /// As [`CookiePolicy::set`], with a value that is characters of a cookie and no id; `None` if browsers would refuse
+    /// the cookie for its size.
+    pub fn set_value(&self, value: &str, age: Option<Duration>, now: Timestamp, https: bool) -> Option<HeaderValue> {
+        let fits = self.name.len() + value.len() <= MAX_PAIR_BYTES;
+        fits.then(|| self.header(value, age, now, https))
     }
 
     /// The cookie that makes browsers forget ours: same name, path, domain and flags, and a date long past.

@@ -15,8 +15,10 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod carried;
 mod cookies;
 mod draining;
+mod encrypted;
 mod failure_redis;
 mod failure_steps;
 mod failure_store;

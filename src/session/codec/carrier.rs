@@ -69,6 +69,11 @@ impl Carrier {
         value
     }
 
+    /// Whether a cookie looks like one of ours.
+    pub fn may_be_ours(&self, value: &[u8]) -> bool {
+        value.starts_with(VERSION)
+    }
+
     /// The session in a cookie that came to a route for these hosts, if it is one of ours and has not ended `now`.
     pub fn read(&self, value: &[u8], hosts: &[String], rules: &SessionRules, now: Timestamp) -> Option<Carried> {
         if value.len() > MAX_PAIR_BYTES {
