@@ -31,6 +31,7 @@ pub mod admin;
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod cookies;
 pub mod demo;
 pub mod metrics;
 pub mod problem;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};
 
+pub(crate) use self::settings::{Prefix, check_domain, check_name, check_path};
 pub use self::settings::{CookieSettings, SameSite, Secure};
 use super::id::SessionId;
 use crate::clock::Timestamp;
@@ -183,18 +184,20 @@ impl CookiePolicy {
     }
 }
 
-fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The pairs of a `Cookie` line, or a `Set-Cookie` line's pair and its attributes.
+pub(crate) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b';')
 }
 
-fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Name and value without the white space around them; `None` without a `=`.
+pub(crate) fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = pair.iter().position(|&byte| byte == b'=')?;
     let (name, value) = pair.split_at_checked(equals)?;
     Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
 }
 
 /// An instant as HTTP writes it, to the second. What lies beyond the year 9999, where HTTP-dates end, becomes their end.
-fn http_date(instant: Timestamp) -> String {
+pub(crate) fn http_date(instant: Timestamp) -> String {
     const LAST_MILLIS: i64 = 253_402_300_799_000;
     let instant = Timestamp::from_millis(instant.as_millis().clamp(0, LAST_MILLIS));
     httpdate::fmt_http_date(SystemTime::from(instant))

@@ -45,9 +45,9 @@ fn o12_two_records_that_were_swapped_in_the_store_are_refused() {
         let readable = of_ann.value.windows(3).any(|window| window == b"ann");
         assert_eq!(readable, encrypt.is_empty());
         for (visitor, old, new) in [(&ann, &of_ann, &of_bob), (&bob, &of_bob, &of_ann)] {
-            let saved =
-                store.save(&key(visitor), Expected::Version(old.version), new.value.clone(), old.expires_at);
-            assert!(matches!(wait(saved).unwrap(), Saved::Stored(_)));
+            let key = key(visitor);
+            let saved = wait(store.save(&key, Expected::Version(old.version), new.value.clone(), old.expires_at));
+            assert!(matches!(saved.unwrap(), Saved::Stored(_)));
         }
         let expected = swapped.then(|| json!({"user": "bob"}));
         assert_eq!(looks(&mut ann, &backend).1, expected);

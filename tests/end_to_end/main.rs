@@ -15,6 +15,7 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod backend_cookies;
 mod carried;
 mod cookies;
 mod draining;
