@@ -182,8 +182,11 @@ impl Rule {
 /// `Max-Age` of nothing or less (RFC 6265, section 5.2.2).
 fn removes(attribute: &[u8]) -> bool {
     let age = split_pair(attribute).filter(|(name, _)| name.eq_ignore_ascii_case(b"max-age"));
-    let age = age.and_then(|(_, age)| std::str::from_utf8(age).ok());
-    age.is_some_and(|age| age.starts_with('-') || !age.is_empty() && age.bytes().all(|digit| digit == b'0'))
+    age.is_some_and(|(_, age)| {
+        let digits = age.strip_prefix(b"-").unwrap_or(age);
+        let number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        number && (digits.len() < age.len() || digits.iter().all(|&digit| digit == b'0'))
+    })
 }
 
 fn attribute_name(attribute: &[u8]) -> &[u8] {
