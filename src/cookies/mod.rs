@@ -154,7 +154,8 @@ impl Rule {
         let mut attributes = self.attributes.clone();
         if let (Some(age), false) = (self.max_age, removal) {
             let seconds = age.as_secs();
-            attributes.push(("expires", Some(format!("Expires={}", http_date(now.plus(Duration::from_secs(seconds)))))));
+            attributes
+                .push(("expires", Some(format!("Expires={}", http_date(now.plus(Duration::from_secs(seconds)))))));
             attributes.push(("max-age", Some(format!("Max-Age={seconds}"))));
         }
         let ruled = |attribute: &[u8]| {
@@ -198,7 +199,9 @@ fn attribute_name(attribute: &[u8]) -> &[u8] {
 fn names(pair: &[u8]) -> impl Iterator<Item = &[u8]> {
     let signs = pair.iter().enumerate().filter(|(_, byte)| **byte == b'=').map(|(at, _)| at);
     let before = move |at: usize| pair.get(..at).unwrap_or_default().trim_ascii_end();
-    let last = |text: &'_ [u8]| text.iter().rposition(|&byte| byte.is_ascii_whitespace() || byte == b',').map_or(0, |at| at + 1);
+    let last = |text: &'_ [u8]| {
+        text.iter().rposition(|&byte| byte.is_ascii_whitespace() || byte == b',').map_or(0, |at| at + 1)
+    };
     let whole = signs.clone().next().map_or(pair, before);
     std::iter::once(whole).chain(signs.map(before).map(move |text| text.get(last(text)..).unwrap_or_default()))
 }

@@ -14,6 +14,7 @@ use crate::units;
 /// One `[[cookies]]` as written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches of the file")]
 pub struct CookieRuleSettings {
     /// Whose cookie it is: exactly this name.
     pub name: String,

@@ -104,8 +104,16 @@ fn i13_what_is_not_signed_does_not_reach_the_backend_and_the_rest_does() {
 fn i13_what_a_backend_could_take_for_the_cookie_does_not_reach_it_either() {
     let rules = signing("");
     for cookie in [
-        "User=x", "\u{a0}user=x", "%75ser=x", "user[0]=x", "user[=x", "a=1 user=x", "a=1,user=x", "a=1 user = x",
-        "junk user=x", "user\u{85}=x",
+        "User=x",
+        "\u{a0}user=x",
+        "%75ser=x",
+        "user[0]=x",
+        "user[=x",
+        "a=1 user=x",
+        "a=1,user=x",
+        "a=1 user = x",
+        "junk user=x",
+        "user\u{85}=x",
     ] {
         assert_eq!(received(&rules, &[format!("b=2; {cookie}").as_bytes()], NOW), one("b=2", 1), "{cookie}");
     }
@@ -169,14 +177,19 @@ fn attributes_are_added_and_a_rule_has_the_last_word() {
         assert_eq!(sent(&rules, &[line.as_bytes()]), one(&expected, 0), "{line}");
     }
     let lines: [&[u8]; 4] = [b"a=1", b"user=1", b"b=\xc3\xa9", b"user=2"];
-    assert_eq!(sent(&rules, &lines).0.iter().map(|line| line.split(['=', ';']).nth(1).unwrap()).collect::<Vec<_>>(), ["1", "1", "é", "2"]);
+    assert_eq!(
+        sent(&rules, &lines).0.iter().map(|line| line.split(['=', ';']).nth(1).unwrap()).collect::<Vec<_>>(),
+        ["1", "1", "é", "2"]
+    );
     assert_eq!(received(&rules, &[b"user=anything"], NOW), one("user=anything", 0), "without a signature");
 }
 
 #[test]
 fn a_removal_is_not_signed_and_what_cannot_be_signed_does_not_go_out() {
     let rules = signing("max_age = '1h'\nsecure = true");
-    for line in ["user=; Path=/", "user=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", "user=x; Max-Age=0"] {
+    for line in
+        ["user=; Path=/", "user=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", "user=x; Max-Age=0"]
+    {
         assert_eq!(sent(&rules, &[line.as_bytes()]), one(&format!("{line}; Secure"), 0), "{line}");
     }
     assert_eq!(sent(&rules, &[b"user=\xff", b"a=1"]), one("a=1", 1));

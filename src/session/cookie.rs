@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};
 
-pub(crate) use self::settings::{Prefix, check_domain, check_name, check_path};
 pub use self::settings::{CookieSettings, SameSite, Secure};
+pub(crate) use self::settings::{Prefix, check_domain, check_name, check_path};
 use super::id::SessionId;
 use crate::clock::Timestamp;
 

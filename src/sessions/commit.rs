@@ -340,7 +340,6 @@ impl Exchange<'_> {
     fn tag(&self, key: &Key) -> String {
         self.sessions.shared.tagger.tag(key)
     }
-
 }
 
 /// Short at first, for most conflicts are over at once; random, so that rivals do not meet again.

@@ -37,8 +37,8 @@ impl Sessions {
         let now = self.records.clock.now();
         let values = self.shared.cookies.take_values(headers);
         let read = |value: &Vec<u8>| carrier.read(value, &route.host, &self.shared.rules, now);
-        let candidates = values.iter().filter(|value| carrier.may_be_ours(value)).take(MAX_CANDIDATES);
-        let live = candidates.filter_map(read).next();
+        let mut candidates = values.iter().filter(|value| carrier.may_be_ours(value)).take(MAX_CANDIDATES);
+        let live = candidates.find_map(read);
         let named = !values.is_empty();
         if named && live.is_none() {
             self.tell_unknown(request_id);

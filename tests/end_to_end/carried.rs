@@ -52,9 +52,8 @@ impl Stage {
 }
 
 fn proxy(backend: &Backend, clock: &Clock, keys: &[&str], settings: &str) -> Proxy {
-    let configuration = format!(
-        "{settings}\n[admin]\nlisten = '127.0.0.1:0'\n[store]\nengine = 'signed_cookies'\nkeys = {keys:?}\n"
-    );
+    let configuration =
+        format!("{settings}\n[admin]\nlisten = '127.0.0.1:0'\n[store]\nengine = 'signed_cookies'\nkeys = {keys:?}\n");
     Setup::new(&backend.url(), &configuration).clock(clock).start()
 }
 
@@ -68,7 +67,8 @@ fn noise(length: usize) -> String {
 fn a_session_lives_in_its_cookie_from_the_first_set_to_the_logout() {
     let stage = Stage::new("");
     let mut visitor = stage.proxy.visitor();
-    for nothing in ["X-Session-Unset: a", "X-Session-Action: clear", "X-Session-Action: touch", "X-Session-Set: a=%zz"] {
+    for nothing in ["X-Session-Unset: a", "X-Session-Action: clear", "X-Session-Action: touch", "X-Session-Set: a=%zz"]
+    {
         assert_eq!(visitor.ask(&[nothing]).session_cookie(), None, "{nothing}");
     }
     assert_eq!(stage.look(&mut visitor), None);
@@ -108,7 +108,11 @@ fn the_record_is_the_cookie_so_delete_takes_it_away() {
     let mut visitor = stage.known();
     assert!(forgets(&visitor.ask(&["X-Session-Action: delete"])));
     for ending in ["flush", "delete"] {
-        assert_eq!(visitor.ask(&[&format!("X-Session-Action: {ending}")]).session_cookie(), None, "{ending} of nothing");
+        assert_eq!(
+            visitor.ask(&[&format!("X-Session-Action: {ending}")]).session_cookie(),
+            None,
+            "{ending} of nothing"
+        );
         let mut visitor = stage.known();
         let action = format!("X-Session-Action: {ending}");
         assert!(!forgets(&visitor.ask(&[&action, "X-Session-Set: v=2"])), "{ending}");
@@ -164,16 +168,20 @@ fn i13_what_is_not_ours_is_no_session_and_is_counted() {
         format!("{}{other}{}", &good[..at], &good[at + 1..])
     };
     let id = "a".repeat(32);
-    let bad: Vec<String> = [2, 10, 40, 60, good.len() - 2].map(flipped).into_iter().chain([
-        foreign.session_id().unwrap().to_owned(),
-        good[2..].to_owned(),
-        format!("\"{good}\""),
-        good.replacen('1', "2", 1),
-        format!("1.{}", noise(3000)),
-        "1.".to_owned(),
-        "e30:1r31eq:C1MoQFOaRta9riRjwlGIBsBxykSWHZ_895ozptQH8x8".to_owned(),
-        id,
-    ]).collect();
+    let bad: Vec<String> = [2, 10, 40, 60, good.len() - 2]
+        .map(flipped)
+        .into_iter()
+        .chain([
+            foreign.session_id().unwrap().to_owned(),
+            good[2..].to_owned(),
+            format!("\"{good}\""),
+            good.replacen('1', "2", 1),
+            format!("1.{}", noise(3000)),
+            "1.".to_owned(),
+            "e30:1r31eq:C1MoQFOaRta9riRjwlGIBsBxykSWHZ_895ozptQH8x8".to_owned(),
+            id,
+        ])
+        .collect();
     for (count, cookie) in bad.iter().enumerate() {
         assert_eq!(stage.session_in(cookie), None, "{cookie}");
         assert_eq!(stage.backend.last().header("x-session-state"), Some("none"));
