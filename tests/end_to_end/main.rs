@@ -15,9 +15,12 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod backend_cookies;
+mod carried;
 mod cookies;
 mod crashes;
 mod draining;
+mod encrypted;
 mod failure_redis;
 mod failure_steps;
 mod failure_store;
