@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
+use crate::cookies::CookieRules;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::sessions::Sessions;
@@ -14,9 +16,12 @@ use crate::upstream::Upstream;
 pub struct App {
     pub routes: Arc<Routes>,
     pub sessions: Sessions,
+    /// For the backend's own cookies.
+    pub cookies: Arc<CookieRules>,
     /// By the name in `[upstreams.NAME]`. The configuration made sure that every route's is here.
     pub upstreams: HashMap<String, Upstream>,
     pub metrics: Arc<Metrics>,
+    pub clock: Clock,
     pub limits: RequestLimits,
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether each request gets a line in the log.

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::admin::AdminSettings;
+use crate::cookies::{CookieRuleSettings, CookieRules};
 use crate::problem::Problem;
 use crate::routes::{RouteSettings, Routes};
 use crate::session::codec::Codec;
@@ -37,6 +38,8 @@ pub struct Config {
     /// How sessions are written into the store.
     pub codec: Codec,
     pub cookie: CookiePolicy,
+    /// For the backend's own cookies.
+    pub cookies: CookieRules,
     pub headers: Injector,
     pub store: StoreSettings,
     /// Absent: no admin listener.
@@ -90,6 +93,7 @@ struct Written {
     routes: Vec<RouteSettings>,
     session: SessionSettings,
     cookie: CookieSettings,
+    cookies: Vec<CookieRuleSettings>,
     headers: HeaderSettings,
     store: StoreSettings,
     admin: Option<AdminSettings>,
@@ -105,6 +109,7 @@ impl Written {
         problems.extend(self.check_admin());
         problems.extend(self.check_room());
         problems.extend(self.check_passed_cookies());
+        problems.extend(self.check_carried());
         for (name, upstream) in &self.upstreams {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
@@ -113,13 +118,19 @@ impl Written {
         let routes = good(Routes::new(self.routes), &mut problems);
         let session = good(self.session.check(&self.headers), &mut problems);
         let cookie = good(self.cookie.check(), &mut problems);
+        let django = self.store.django.as_ref();
+        let keys = django.and_then(|django| Some((django.secret_key.as_ref()?, &*django.secret_key_fallbacks)));
+        let cookies = CookieRules::new(&self.cookies, cookie.as_ref().map_or("", CookiePolicy::name), keys);
+        let cookies = good(cookies, &mut problems);
         let headers = good(self.headers.check(), &mut problems);
         let codec = match (&session, &cookie) {
             (Some(session), Some(cookie)) => good(Codec::new(&self.store, session, cookie.name()), &mut problems),
             _ => None,
         };
-        match (routes, session, codec, cookie, headers) {
-            (Some(routes), Some(session), Some(codec), Some(cookie), Some(headers)) if problems.is_empty() => {
+        match (routes, session, codec, cookie.zip(cookies), headers) {
+            (Some(routes), Some(session), Some(codec), Some((cookie, cookies)), Some(headers))
+                if problems.is_empty() =>
+            {
                 Ok(Config {
                     server: self.server,
                     upstreams: self.upstreams,
@@ -127,6 +138,7 @@ impl Written {
                     session,
                     codec,
                     cookie,
+                    cookies,
                     headers,
                     store: self.store,
                     admin: self.admin,
@@ -190,6 +202,18 @@ impl Written {
             (false, _) => "means nothing with session = false, where no cookie of a session is passed",
         };
         Some(Problem::new(format!("routes[{index}].pass_cookie"), "true", message))
+    }
+
+    /// A session in the cookie has no key, and nothing notes when it was last used.
+    fn check_carried(&self) -> Option<Problem> {
+        let needs_store = "needs a store, and engine = \"signed_cookies\" has none; take it away";
+        if self.store.engine != Engine::SignedCookies {
+            return None;
+        }
+        if let Some(timeout) = self.session.idle_timeout {
+            return Some(Problem::new("session.idle_timeout", format!("{timeout:?}"), needs_store));
+        }
+        self.headers.id.then(|| Problem::new("headers.id", true, needs_store))
     }
 
     /// The admin listener has an address of its own.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and what of ours it may use. An arrow that is missing here fails, and so does one that nothing uses.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("admin", &["metrics", "store", "telemetry"]),
-    ("app", &["metrics", "routes", "sessions", "upstream"]),
+    ("app", &["clock", "cookies", "metrics", "routes", "sessions", "upstream"]),
     ("clock", &[]),
-    ("config", &["admin", "problem", "routes", "server", "session", "store", "telemetry", "upstream"]),
+    ("config", &["admin", "cookies", "problem", "routes", "server", "session", "store", "telemetry", "upstream"]),
+    ("cookies", &["clock", "problem", "secret", "session", "signing", "units"]),
     ("demo", &[]),
     ("metrics", &[]),
     ("problem", &[]),
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "app",
             "clock",
             "config",
+            "cookies",
             "metrics",
             "problem",
             "proxy",
@@ -35,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ),
     ("session", &["clock", "problem", "secret", "store", "units"]),
     ("sessions", &["clock", "metrics", "routes", "session", "store", "telemetry"]),
+    ("signing", &[]),
     ("store", &["clock", "metrics", "problem", "secret", "units"]),
     ("telemetry", &[]),
     ("units", &[]),
@@ -42,9 +45,11 @@ const ARROWS: [(&str, &[&str]); 17] = [
 ];
 
 /// Modules that decide and never wait, and what would give them away.
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
+    "src/cookies",
     "src/routes.rs",
     "src/session",
+    "src/signing.rs",
     "src/upstream/balance.rs",
     "src/upstream/retry.rs",
     "src/proxy/accept.rs",

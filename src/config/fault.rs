@@ -11,8 +11,7 @@ use crate::problem::Problem;
 use super::place;
 
 /// Keys and values that the design has and this version has not, so that nobody looks for a typing error.
-const NOT_BUILT: [(&str, &str); 3] =
-    [("cookies", ""), ("store.near_cache.max_age", ""), ("store.near_cache.max_bytes", "")];
+const NOT_BUILT: [(&str, &str); 2] = [("store.near_cache.max_age", ""), ("store.near_cache.max_bytes", "")];
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]

@@ -130,6 +130,19 @@ fn a_store_in_memory_has_room_for_a_session() {
 }
 
 #[test]
+fn a_session_in_the_cookie_has_no_key_and_no_idle_time() {
+    let keys = "[store]\nengine = 'signed_cookies'\nkeys = ['00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff']";
+    for (text, place) in [
+        ("[session]\nidle_timeout = '30m'", "session.idle_timeout = 1800s: needs a store"),
+        ("[headers]\nid = true\nid_key = '0123456789abcdef0123456789abcdef'", "headers.id = true: needs a store"),
+    ] {
+        let message = fault(&format!("{keys}\n{text}"));
+        assert!(message.contains(place), "{message}");
+    }
+    assert!(Config::parse(&format!("{UPSTREAM}{keys}\n[session]\nabsolute_timeout = '12h'"), "x").is_ok());
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_place() {
     for (text, message) in [
         (

@@ -2,6 +2,7 @@
 
 mod accept;
 mod access_log;
+mod backend_cookies;
 mod body;
 mod client;
 mod error;
@@ -93,6 +94,7 @@ async fn prepare(
         app.sessions.strip(&mut parts.headers);
         None
     };
+    backend_cookies::check(app, client, &mut parts.headers);
     headers::to_backend(&mut parts.headers, client);
     if let Some(open) = &session {
         app.sessions.inject(open, &mut parts.headers);
@@ -144,6 +146,7 @@ async fn exchange(
     if !settings.pass_cookie {
         app.sessions.drop_own_cookie(head);
     }
+    backend_cookies::sign(app, client, head);
     let cookie = match session {
         Some(open) if !settings.pass_cookie => {
             let patch = SessionPatch::take_from(head, app.sessions.limits());

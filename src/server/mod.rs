@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cookies::CookieRules;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::routes::Routes;
@@ -54,6 +55,7 @@ struct Shared {
     upstreams: BTreeMap<String, UpstreamSettings>,
     routes: Arc<Routes>,
     sessions: sessions::Shared,
+    cookies: Arc<CookieRules>,
     store: Arc<dyn SessionStore>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -151,6 +153,7 @@ impl Server {
             upstreams: config.upstreams,
             routes: Arc::new(config.routes),
             sessions: sessions::Shared::new(config.session, config.codec, config.cookie, config.headers),
+            cookies: Arc::new(config.cookies),
             store,
             metrics,
             clock,

@@ -76,8 +76,10 @@ async fn open(shared: &Shared) -> Result<App, ServerError> {
     Ok(App {
         routes: Arc::clone(&shared.routes),
         sessions: Sessions::new(shared.sessions.clone(), store, shared.clock.clone(), Arc::clone(&shared.metrics)),
+        cookies: Arc::clone(&shared.cookies),
         upstreams: upstreams.collect::<Result<_, ServerError>>()?,
         metrics: Arc::clone(&shared.metrics),
+        clock: shared.clock.clone(),
         limits: RequestLimits {
             max_uri_bytes: settings.max_uri_bytes,
             max_header_bytes: settings.max_header_bytes,

@@ -6,13 +6,14 @@ use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};
 
 pub use self::settings::{CookieSettings, SameSite, Secure};
+pub(crate) use self::settings::{Prefix, check_domain, check_name, check_path};
 use super::id::SessionId;
 use crate::clock::Timestamp;
 
 mod settings;
 
-/// How many ids of one request are tried.
-const MAX_CANDIDATES: usize = 8;
+/// How many cookies of our name are tried in one request.
+pub const MAX_CANDIDATES: usize = 8;
 
 /// Browsers refuse a cookie whose name and value are longer (RFC 6265bis, section 5.6).
 pub const MAX_PAIR_BYTES: usize = 4096;
@@ -46,6 +47,18 @@ impl CookiePolicy {
         ids
     }
 
+    /// As [`CookiePolicy::take`], for sessions that the cookie itself holds: the values as they are, but for empty ones.
+    pub fn take_values(&self, headers: &mut HeaderMap) -> Vec<Vec<u8>> {
+        let mut values: Vec<Vec<u8>> = Vec::new();
+        for value in self.values(headers).filter(|value| !value.is_empty()) {
+            if !values.iter().any(|known| known == value) {
+                values.push(value.to_vec());
+            }
+        }
+        self.remove(headers);
+        values
+    }
+
     /// The ids that [`CookiePolicy::take`] would return, leaving the cookies where they are.
     fn ids(&self, headers: &HeaderMap) -> Vec<SessionId> {
         let mut ids: Vec<SessionId> = Vec::new();
@@ -60,9 +73,9 @@ impl CookiePolicy {
         ids
     }
 
-    /// The id in the last cookie of our name, if it is well-formed; the cookies stay.
-    pub fn last(&self, headers: &HeaderMap) -> Option<SessionId> {
-        self.values(headers).last().and_then(SessionId::parse)
+    /// What the last cookie of our name holds; the cookies stay.
+    pub fn last_value<'a>(&'a self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        self.values(headers).last()
     }
 
     /// The values of all cookies of our name, whatever they are.
@@ -111,6 +124,13 @@ impl CookiePolicy {
     /// whether the client's connection is.
     pub fn set(&self, id: &SessionId, age: Option<Duration>, now: Timestamp, https: bool) -> HeaderValue {
         self.header(id.as_str(), age, now, https)
+    }
+
+    /// As [`CookiePolicy::set`], with a value that is characters of a cookie and no id; `None` if browsers would refuse
+    /// the cookie for its size.
+    pub fn set_value(&self, value: &str, age: Option<Duration>, now: Timestamp, https: bool) -> Option<HeaderValue> {
+        let fits = self.name.len() + value.len() <= MAX_PAIR_BYTES;
+        fits.then(|| self.header(value, age, now, https))
     }
 
     /// The cookie that makes browsers forget ours: same name, path, domain and flags, and a date long past.
@@ -169,18 +189,20 @@ impl CookiePolicy {
     }
 }
 
-fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The pairs of a `Cookie` line, or a `Set-Cookie` line's pair and its attributes.
+pub(crate) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b';')
 }
 
-fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Name and value without the white space around them; `None` without a `=`.
+pub(crate) fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = pair.iter().position(|&byte| byte == b'=')?;
     let (name, value) = pair.split_at_checked(equals)?;
     Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
 }
 
 /// An instant as HTTP writes it, to the second. What lies beyond the year 9999, where HTTP-dates end, becomes their end.
-fn http_date(instant: Timestamp) -> String {
+pub(crate) fn http_date(instant: Timestamp) -> String {
     const LAST_MILLIS: i64 = 253_402_300_799_000;
     let instant = Timestamp::from_millis(instant.as_millis().clamp(0, LAST_MILLIS));
     httpdate::fmt_http_date(SystemTime::from(instant))

@@ -69,12 +69,13 @@ impl Injector {
     }
 
     /// Tells the backend about the session; each header is exactly one line. Comes after [`Injector::strip`] and after
-    /// hop-by-hop headers went, so that `Connection` cannot name what is added here.
+    /// hop-by-hop headers went, so that `Connection` cannot name what is added here. A session without a key has no
+    /// public id.
     pub fn add(
         &self,
         headers: &mut HeaderMap,
         state: State,
-        session: Option<(&Session, &Key)>,
+        session: Option<(&Session, Option<&Key>)>,
         expires_in: Option<Duration>,
     ) {
         headers.insert(STATE, HeaderValue::from_static(state.as_str()));
@@ -90,7 +91,7 @@ impl Injector {
         if !self.exposed.is_empty() {
             self.expose(headers, session.data.members());
         }
-        if let Some(public_ids) = &self.public_ids {
+        if let (Some(public_ids), Some(key)) = (&self.public_ids, key) {
             let mut public_id = public_ids.clone();
             public_id.update(key.as_str().as_bytes());
             insert(headers, ID, hex::encode(public_id.finalize().into_bytes()));

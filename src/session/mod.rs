@@ -14,6 +14,7 @@ pub mod names;
 mod object;
 pub mod patch;
 pub mod plan;
+pub mod seal;
 pub mod settings;
 pub mod tag;
 

@@ -93,6 +93,15 @@ impl SessionPatch {
         Ok(Applied { data: after, changed })
     }
 
+    /// The header that a refusal of the whole names: the one whose change comes first.
+    pub fn header(&self) -> &'static str {
+        match self.changes.iter().min_by_key(|change| change.rank()) {
+            Some(first) => first.header(),
+            None if self.expiry.is_some() => "X-Session-Expiry",
+            None => "X-Session-Action",
+        }
+    }
+
     /// Leaves the ending and nothing else, for an answer that changes no data.
     pub fn drop_changes(&mut self) {
         *self = Self { ending: self.ending, refusal: self.refusal, ..Self::default() };
@@ -209,6 +218,8 @@ impl Refusal {
 pub enum Reason {
     #[error("a key is empty, too long or has control characters")]
     BadKey,
+    #[error("the session would not fit into a cookie any more (4096 bytes)")]
+    CookieTooLarge,
     #[error("a name stands twice in one JSON object")]
     DuplicateName,
     #[error("the session would not fit into X-Session-Data any more (headers.max_header_bytes)")]
@@ -241,6 +252,7 @@ impl Reason {
     const fn label(self) -> &'static str {
         match self {
             Self::BadKey => "bad_key",
+            Self::CookieTooLarge => "cookie_too_large",
             Self::DuplicateName => "duplicate_name",
             Self::HeaderTooLarge => "header_too_large",
             Self::LineTooLong => "line_too_long",

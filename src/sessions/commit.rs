@@ -78,6 +78,10 @@ impl Sessions {
         let renew = saves && self.shared.rules.save_every_request;
         let mut exchange = Exchange { sessions: self, keys: &keys, unasked: false, renew, answer };
         let live = match open.found {
+            Found::Carried(found) => {
+                let carrier = self.shared.codec.carrier();
+                return Ok(carrier.and_then(|carrier| self.commit_carried(carrier, &found, &patch, renew, answer)));
+            }
             Found::Live(live) => Some(live),
             Found::Nothing => None,
             Found::Unasked if patch.is_empty() => return Ok(None),
@@ -97,6 +101,18 @@ impl Sessions {
             },
         };
         exchange.apply(live, &patch).await
+    }
+
+    pub(super) fn tell_refusal(&self, key: Option<&Key>, refusal: Refusal, answer: Answer<'_>) {
+        self.records.metrics.refused(refusal.reason());
+        tracing::warn!(
+            target: "cloakroom::session",
+            request = answer.request_id,
+            session = key.map(|key| self.shared.tagger.tag(key)),
+            upstream = answer.route.upstream,
+            event = "refused",
+            "an update was refused whole: {refusal}"
+        );
     }
 }
 
@@ -133,7 +149,7 @@ impl Exchange<'_> {
             let session = live.as_ref().map(|live| &live.stored.session);
             let (plan, refusal) = plan(session, patch, self.renew, rules, now);
             if let Some(refusal) = refusal.filter(|_| !told) {
-                self.tell_refusal(live.as_ref(), refusal);
+                self.sessions.tell_refusal(live.as_ref().map(|live| &live.key), refusal, self.answer);
                 told = true;
             }
             let outcome = match (plan, &live) {
@@ -323,19 +339,6 @@ impl Exchange<'_> {
 
     fn tag(&self, key: &Key) -> String {
         self.sessions.shared.tagger.tag(key)
-    }
-
-    fn tell_refusal(&self, live: Option<&Live>, refusal: Refusal) {
-        self.sessions.records.metrics.refused(refusal.reason());
-        let Answer { request_id, route, .. } = self.answer;
-        tracing::warn!(
-            target: "cloakroom::session",
-            request = request_id,
-            session = live.map(|live| self.tag(&live.key)),
-            upstream = route.upstream,
-            event = "refused",
-            "an update was refused whole: {refusal}"
-        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bridge from session to store: `open` before the backend is asked, `commit` before its answer leaves.
 
 mod commit;
+mod in_cookie;
 mod pending;
 mod records;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use rand::rngs::SysError;
 
+use self::in_cookie::InCookie;
 use self::pending::Pending;
 use self::records::{Records, Stored};
 use crate::clock::Clock;
@@ -69,6 +71,7 @@ pub struct OpenSession {
 }
 
 enum Found {
+    Carried(InCookie),
     Live(Live),
     Nothing,
     /// The store could not be asked, and the route goes on without.
@@ -111,8 +114,11 @@ impl Sessions {
         request_id: &str,
     ) -> Result<OpenSession, StoreError> {
         self.shared.injector.strip(headers);
+        if let Some(carrier) = self.shared.codec.carrier() {
+            return Ok(self.open_carried(carrier, headers, route, request_id));
+        }
         let candidates = if route.pass_cookie {
-            self.shared.cookies.last(headers).into_iter().collect()
+            self.shared.cookies.last_value(headers).and_then(SessionId::parse).into_iter().collect()
         } else {
             self.shared.cookies.take(headers)
         };
@@ -120,9 +126,7 @@ impl Sessions {
             Ok(Some(live)) => Found::Live(live),
             Ok(None) => {
                 if !candidates.is_empty() {
-                    // One is a session that ended; many from one visitor are guesses.
-                    self.records.metrics.session(SessionEvent::Unknown);
-                    tracing::info!(target: "cloakroom::session", request = request_id, event = "unknown");
+                    self.tell_unknown(request_id);
                 }
                 Found::Nothing
             }
@@ -138,6 +142,12 @@ impl Sessions {
         Ok(OpenSession { candidates, found })
     }
 
+    /// One is a session that ended; many from one visitor are guesses.
+    fn tell_unknown(&self, request_id: &str) {
+        self.records.metrics.session(SessionEvent::Unknown);
+        tracing::info!(target: "cloakroom::session", request = request_id, event = "unknown");
+    }
+
     async fn find_first(&self, candidates: &[SessionId]) -> Result<Option<Live>, StoreError> {
         for id in candidates {
             let key = self.records.codec.key(id);
@@ -150,16 +160,20 @@ impl Sessions {
 
     /// Adds the injected headers to the request.
     pub fn inject(&self, open: &OpenSession, headers: &mut HeaderMap) {
-        let live = match &open.found {
-            Found::Live(live) => live,
-            Found::Nothing => return self.shared.injector.add(headers, State::None, None, None),
+        let (session, key, end) = match &open.found {
+            Found::Carried(InCookie { live: Some(live), .. }) => (&live.session, None, live.expires_at),
+            Found::Live(live) => {
+                let retired = live.stored.session.retired.as_ref();
+                let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
+                (&live.stored.session, Some(&live.key), end)
+            }
+            Found::Carried(InCookie { live: None, .. }) | Found::Nothing => {
+                return self.shared.injector.add(headers, State::None, None, None);
+            }
             Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
         };
-        let retired = live.stored.session.retired.as_ref();
-        let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
         let left = end.since(self.records.clock.now());
-        let session = Some((&live.stored.session, &live.key));
-        self.shared.injector.add(headers, State::Active, session, Some(left));
+        self.shared.injector.add(headers, State::Active, Some((session, key)), Some(left));
     }
 
     /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
@@ -181,8 +195,8 @@ impl OpenSession {
     /// The session's state in one word, for the access log.
     pub fn state(&self) -> &'static str {
         match self.found {
-            Found::Live(_) => "active",
-            Found::Nothing => "none",
+            Found::Carried(InCookie { live: Some(_), .. }) | Found::Live(_) => "active",
+            Found::Carried(InCookie { live: None, .. }) | Found::Nothing => "none",
             Found::Unasked => "degraded",
         }
     }

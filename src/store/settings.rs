@@ -199,6 +199,17 @@ impl Engine {
     }
 }
 
+impl Format {
+    /// As the configuration has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Django => "django",
+            Self::Msgpack => "msgpack",
+            Self::Native => "native",
+        }
+    }
+}
+
 /// A URL as a message may have it: only its scheme when there could be a password in it.
 fn shown(url: &str) -> String {
     match url.split_once("://") {

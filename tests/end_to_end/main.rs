@@ -15,6 +15,8 @@ mod stores;
 #[path = "../support/visitor.rs"]
 mod visitor;
 
+mod backend_cookies;
+mod carried;
 mod cookies;
 mod crashes;
 mod django_differences;
@@ -22,6 +24,7 @@ mod django_flows;
 mod django_ops;
 mod django_stage;
 mod draining;
+mod encrypted;
 mod failure_redis;
 mod failure_steps;
 mod failure_store;

@@ -147,7 +147,7 @@ fn key(text: String) -> Result<Key, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    fn any_session() -> impl Strategy<Value = Session> {
+    pub(in super::super) fn any_session() -> impl Strategy<Value = Session> {
         let expiry = prop_oneof![
             any::<i64>().prop_map(|millis| Expiry::At(Timestamp::from_millis(millis))),
             Just(Expiry::BrowserClose),

@@ -100,20 +100,44 @@ const PREFIXES: [Prefix; 4] = [
     Prefix { start: "__Secure-", host: false, http_only: false },
 ];
 
-struct Prefix {
+pub(crate) struct Prefix {
     start: &'static str,
     /// `Path=/`, and no `Domain`.
-    host: bool,
-    http_only: bool,
+    pub host: bool,
+    pub http_only: bool,
+}
+
+impl Prefix {
+    /// The one that a name has.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        let starts = |start: &str| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+        PREFIXES.iter().find(|prefix| starts(prefix.start))
+    }
+}
+
+impl SameSite {
+    /// As it stands in the cookie.
+    pub(crate) const fn attribute(self) -> Option<&'static str> {
+        match self {
+            Self::Lax => Some("SameSite=Lax"),
+            Self::None => Some("SameSite=None"),
+            Self::Off => None,
+            Self::Strict => Some("SameSite=Strict"),
+        }
+    }
 }
 
 impl CookieSettings {
     /// # Errors
     /// For attributes that browsers would refuse together, and for text that could not stand in a cookie.
     pub fn check(&self) -> Result<CookiePolicy, Problem> {
-        self.check_texts()?;
+        check_name("cookie.name", &self.name)?;
+        check_path("cookie.path", &self.path)?;
+        if let Some(domain) = &self.domain {
+            check_domain("cookie.domain", domain)?;
+        }
         let quoted = format!("{:?}", self.name);
-        let prefix = PREFIXES.iter().find(|prefix| starts_with(&self.name, prefix.start));
+        let prefix = Prefix::of(&self.name);
         let secure = self.secure == Secure::Always;
         if let Some(prefix) = prefix {
             let start = prefix.start;
@@ -143,37 +167,6 @@ impl CookieSettings {
         })
     }
 
-    fn check_texts(&self) -> Result<(), Problem> {
-        if self.name.is_empty() || !self.name.bytes().all(is_token) {
-            let message = "must be a token: letters, digits and !#$%&'*+-.^_`|~";
-            return Err(Problem::new("cookie.name", format!("{:?}", self.name), message));
-        }
-        if self.name.len() > MAX_PAIR_BYTES - ID_BYTES {
-            let message = "too long: browsers take 4096 bytes of name and value together";
-            return Err(Problem::new("cookie.name", format!("({} bytes)", self.name.len()), message));
-        }
-        let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b';';
-        let path = &self.path;
-        if !path.starts_with('/')
-            || !path.bytes().all(printable)
-            || path.ends_with(' ')
-            || path.len() > MAX_ATTRIBUTE_BYTES
-        {
-            let message = "must start with / and hold printable ASCII without `;`, at most 1024 bytes";
-            return Err(Problem::new("cookie.path", format!("{path:?}"), message));
-        }
-        if let Some(domain) = &self.domain {
-            let labels = domain.strip_prefix('.').unwrap_or(domain);
-            let host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            let fits = labels.split('.').all(|label| !label.is_empty() && label.bytes().all(host));
-            if !fits || domain.len() > MAX_ATTRIBUTE_BYTES {
-                let message = "must be the name of a host such as \"example.com\"";
-                return Err(Problem::new("cookie.domain", format!("{domain:?}"), message));
-            }
-        }
-        Ok(())
-    }
-
     /// `; HttpOnly; Path=/` and so on.
     fn attributes(&self, secure: bool) -> String {
         let mut cookie = Cookie::build("").path(&self.path).http_only(self.http_only).secure(secure);
@@ -192,8 +185,38 @@ impl CookieSettings {
     }
 }
 
-fn starts_with(name: &str, prefix: &str) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+/// `key` is the setting that says so.
+pub(crate) fn check_name(key: &str, name: &str) -> Result<(), Problem> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        let message = "must be a token: letters, digits and !#$%&'*+-.^_`|~";
+        return Err(Problem::new(key, format!("{name:?}"), message));
+    }
+    if name.len() > MAX_PAIR_BYTES - ID_BYTES {
+        let message = "too long: browsers take 4096 bytes of name and value together";
+        return Err(Problem::new(key, format!("({} bytes)", name.len()), message));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_path(key: &str, path: &str) -> Result<(), Problem> {
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b';';
+    if !path.starts_with('/') || !path.bytes().all(printable) || path.ends_with(' ') || path.len() > MAX_ATTRIBUTE_BYTES
+    {
+        let message = "must start with / and hold printable ASCII without `;`, at most 1024 bytes";
+        return Err(Problem::new(key, format!("{path:?}"), message));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_domain(key: &str, domain: &str) -> Result<(), Problem> {
+    let labels = domain.strip_prefix('.').unwrap_or(domain);
+    let host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let fits = labels.split('.').all(|label| !label.is_empty() && label.bytes().all(host));
+    if !fits || domain.len() > MAX_ATTRIBUTE_BYTES {
+        let message = "must be the name of a host such as \"example.com\"";
+        return Err(Problem::new(key, format!("{domain:?}"), message));
+    }
+    Ok(())
 }
 
 /// RFC 9110, section 5.6.2.

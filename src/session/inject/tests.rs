@@ -29,7 +29,7 @@ fn added(settings: &str, data: &str) -> HeaderMap {
     let session = session(data);
     let key = Key::new("k");
     let left = Some(Duration::from_millis(61_999));
-    check(settings).unwrap().add(&mut headers, State::Active, Some((&session, &key)), left);
+    check(settings).unwrap().add(&mut headers, State::Active, Some((&session, Some(&key))), left);
     headers
 }
 
@@ -82,7 +82,7 @@ fn h1_to_h4_forged_headers_go_and_ours_are_one_line() {
     injector.strip(&mut headers);
     assert_eq!(headers["trailer"], "X-Checksum");
     assert_eq!(headers.keys_len(), 4);
-    injector.add(&mut headers, State::Active, Some((&session(r#"{"user_id":7}"#), &Key::new("k"))), None);
+    injector.add(&mut headers, State::Active, Some((&session(r#"{"user_id":7}"#), Some(&Key::new("k")))), None);
     for (name, value) in [("x-session-state", "active"), ("x-session-data", r#"{"user_id":7}"#), ("x-remote-user", "7")]
     {
         let lines: Vec<_> = headers.get_all(name).iter().collect();

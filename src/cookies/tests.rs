@@ -1,0 +1,329 @@
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::*;
+use crate::problem::Problem;
+use crate::secret::Secret;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const HOUR: Duration = Duration::from_hours(1);
+
+fn checked(toml: &str) -> Result<CookieRules, Problem> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        cookies: Vec<CookieRuleSettings>,
+    }
+    CookieRules::new(&toml::from_str::<File>(toml).unwrap().cookies, "sessionid", None)
+}
+
+fn rules(toml: &str) -> CookieRules {
+    checked(toml).unwrap()
+}
+
+fn signing(more: &str) -> CookieRules {
+    signing_with("key", "s", more)
+}
+
+fn signing_with(key: &str, salt: &str, more: &str) -> CookieRules {
+    rules(&format!("[[cookies]]\nname = 'user'\nsign = true\nsecret_key = '{key}'\nsalt = '{salt}'\n{more}"))
+}
+
+/// The `Set-Cookie` lines that become of these.
+fn sent(rules: &CookieRules, lines: &[&[u8]]) -> (Vec<String>, usize) {
+    let mut headers: HeaderMap =
+        lines.iter().map(|line| (SET_COOKIE, HeaderValue::from_bytes(line).unwrap())).collect();
+    let refused = rules.to_visitor(&mut headers, NOW);
+    let text = |line: &HeaderValue| String::from_utf8(line.as_bytes().to_vec()).unwrap();
+    (headers.get_all(SET_COOKIE).iter().map(text).collect(), refused)
+}
+
+/// The `Cookie` lines that become of these, and how many pairs went.
+fn received(rules: &CookieRules, lines: &[&[u8]], now: Timestamp) -> (Vec<String>, usize) {
+    let mut headers: HeaderMap = lines.iter().map(|line| (COOKIE, HeaderValue::from_bytes(line).unwrap())).collect();
+    let refused = rules.to_backend(&mut headers, now);
+    let text = |line: &HeaderValue| String::from_utf8_lossy(line.as_bytes()).into_owned();
+    (headers.get_all(COOKIE).iter().map(text).collect(), refused)
+}
+
+/// What the browser sends back after a backend's line.
+fn pair_of(rules: &CookieRules, line: &str) -> String {
+    let (lines, refused) = sent(rules, &[line.as_bytes()]);
+    assert_eq!((lines.len(), refused), (1, 0), "{line}");
+    lines[0].split(';').next().unwrap().to_owned()
+}
+
+fn one(line: &str, refused: usize) -> (Vec<String>, usize) {
+    (vec![line.to_owned()], refused)
+}
+
+#[test]
+fn a_signed_cookie_goes_out_signed_and_comes_back_bare() {
+    let rules = signing("");
+    for (value, comes_back) in [
+        ("lqz", "lqz"),
+        ("a:b:c", "a:b:c"),
+        ("a=b/c", "a=b/c"),
+        ("\"quoted\"", "quoted"),
+        ("\"a \\\"b\\\" c\\073d\\054e\"", "\"a \\\"b\\\" c\\073d\\054e\""),
+        ("é", "é"),
+        ("值", "值"),
+    ] {
+        let pair = pair_of(&rules, &format!("user={value}; Path=/"));
+        assert!(pair.contains(":1r31eq:"), "{pair}");
+        let cookies = format!("a=1;  {pair};b=\"x y\"; c");
+        let expected = one(&format!("a=1;  user={comes_back};b=\"x y\"; c"), 0);
+        assert_eq!(received(&rules, &[cookies.as_bytes()], NOW), expected, "{value}");
+    }
+}
+
+#[test]
+fn i13_what_is_not_signed_does_not_reach_the_backend_and_the_rest_does() {
+    let rules = signing("max_age = '1h'");
+    let good = pair_of(&rules, "user=ann");
+    let other = pair_of(&signing_with("key", "t", ""), "user=ann");
+    for (cookies, left, refused) in [
+        ("user=ann".to_owned(), None, 1),
+        ("user=".to_owned(), None, 1),
+        ("user".to_owned(), None, 1),
+        (good.replace("ann", "bob"), None, 1),
+        (other, None, 1),
+        (format!("a=1; user=ann; {good}; b=2; user=bob"), Some("a=1; user=ann; b=2"), 2),
+        ("a=1;user=x;  b=2 ;c".to_owned(), Some("a=1;  b=2 ;c"), 1),
+        (" user = x ; a=1".to_owned(), Some("a=1"), 1),
+        ("a=1; users=ann; myuser=b; a=user".to_owned(), Some("a=1; users=ann; myuser=b; a=user"), 0),
+    ] {
+        let (lines, count) = received(&rules, &[cookies.as_bytes()], NOW);
+        assert_eq!((lines.first().map(String::as_str), count), (left, refused), "{cookies}");
+    }
+    let text = format!("\"{}\"", good.split_once('=').unwrap().1);
+    assert_eq!(received(&rules, &[format!("user={text}").as_bytes()], NOW), one("user=ann", 0), "quotes are writing");
+    assert_eq!(received(&rules, &[b"user=\xff:1r31eq:x"], NOW), (vec![], 1));
+}
+
+#[test]
+fn i13_what_a_backend_could_take_for_the_cookie_does_not_reach_it_either() {
+    let rules = signing("");
+    for cookie in [
+        "User=x",
+        "\u{a0}user=x",
+        "%75ser=x",
+        "user[0]=x",
+        "user[=x",
+        "a=1 user=x",
+        "a=1,user=x",
+        "a=1 user = x",
+        "junk user=x",
+        "user\u{85}=x",
+    ] {
+        assert_eq!(received(&rules, &[format!("b=2; {cookie}").as_bytes()], NOW), one("b=2", 1), "{cookie}");
+    }
+    let dotted = rules_named("my_user");
+    for cookie in ["my.user=x", "my user=x", "my%2Euser=x"] {
+        assert_eq!(received(&dotted, &[cookie.as_bytes()], NOW), (vec![], 1), "{cookie}");
+    }
+    for cookie in ["a=my user", "a=x/user=1", "a=user", "theuser=1"] {
+        assert_eq!(received(&rules, &[cookie.as_bytes()], NOW), one(cookie, 0), "{cookie}");
+    }
+}
+
+fn rules_named(name: &str) -> CookieRules {
+    rules(&format!("[[cookies]]\nname = '{name}'\nsign = true\nsecret_key = 'key'"))
+}
+
+#[test]
+fn i13_a_signature_ends_with_its_age_and_its_key() {
+    let young = signing("max_age = '1h'");
+    let pair = pair_of(&young, "user=ann");
+    let at = |rules: &CookieRules, now| received(rules, &[pair.as_bytes()], now).1;
+    assert_eq!(at(&young, NOW.plus(HOUR)), 0);
+    assert_eq!(at(&young, NOW.plus(HOUR + Duration::from_millis(1))), 1);
+    assert_eq!(at(&signing_with("new", "s", "secret_key_fallbacks = ['x', 'key']"), NOW), 0);
+    assert_eq!(at(&signing_with("new", "s", ""), NOW), 1);
+}
+
+#[test]
+fn attributes_are_added_and_a_rule_has_the_last_word() {
+    let rules = rules(
+        "[[cookies]]
+        name = 'user'
+        secure = true
+        http_only = true
+        same_site = 'Strict'
+        path = '/p'
+        domain = 'example.com'
+        max_age = '1h'
+        [[cookies]]
+        name = 'lax'
+        same_site = 'off'",
+    );
+    let age = "; Expires=Tue, 14 Nov 2023 23:13:20 GMT; Max-Age=3600";
+    let all = "; Domain=example.com; HttpOnly; Path=/p; SameSite=Strict; Secure";
+    for (line, expected) in [
+        ("user=a b", format!("user=a b{all}{age}")),
+        ("user=a; Priority=High;X", format!("user=a; Priority=High;X{all}{age}")),
+        (
+            "user=a; path=/; SAMESITE=Lax; secure;Domain = x; Max-Age=5; expires=Thu, 01 Jan 2026 00:00:00 GMT",
+            format!("user=a{all}{age}"),
+        ),
+        ("user=; Path=/", format!("user={all}")),
+        ("user=x; Max-Age=0; HttpOnly", format!("user=x; Max-Age=0{all}")),
+        ("user=x; max-age = -1", format!("user=x; max-age = -1{all}")),
+        ("user=x; Max-Age=00x", format!("user=x{all}{age}")),
+        ("user=x; Max-Age=10", format!("user=x{all}{age}")),
+        ("lax=1; SameSite=Lax; Secure", "lax=1; Secure".to_owned()),
+        ("other=1; secure;  Foo", "other=1; secure;  Foo".to_owned()),
+        ("User=1", "User=1".to_owned()),
+    ] {
+        assert_eq!(sent(&rules, &[line.as_bytes()]), one(&expected, 0), "{line}");
+    }
+    let lines: [&[u8]; 4] = [b"a=1", b"user=1", b"b=\xc3\xa9", b"user=2"];
+    assert_eq!(
+        sent(&rules, &lines).0.iter().map(|line| line.split(['=', ';']).nth(1).unwrap()).collect::<Vec<_>>(),
+        ["1", "1", "é", "2"]
+    );
+    assert_eq!(received(&rules, &[b"user=anything"], NOW), one("user=anything", 0), "without a signature");
+}
+
+#[test]
+fn a_removal_is_not_signed_and_what_cannot_be_signed_does_not_go_out() {
+    let rules = signing("max_age = '1h'\nsecure = true");
+    for line in
+        ["user=; Path=/", "user=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/", "user=x; Max-Age=0"]
+    {
+        assert_eq!(sent(&rules, &[line.as_bytes()]), one(&format!("{line}; Secure"), 0), "{line}");
+    }
+    assert_eq!(sent(&rules, &[b"user=\xff", b"a=1"]), one("a=1", 1));
+    let longest = 4096 - "user".len() - ":1r31eq:".len() - 43;
+    let line = |length| format!("user={}", "x".repeat(length));
+    let (lines, refused) = sent(&rules, &[line(longest).as_bytes()]);
+    assert_eq!((lines[0].split(';').next().unwrap().len(), refused), (4096 + "=".len(), 0));
+    assert_eq!(sent(&rules, &[line(longest + 1).as_bytes()]), (vec![], 1));
+}
+
+#[test]
+fn several_lines_stay_several() {
+    let rules = signing("");
+    let good = pair_of(&rules, "user=ann");
+    let lines: [&[u8]; 4] = [b"a=1", b"user=forged", good.as_bytes(), b"b=2"];
+    let (left, refused) = received(&rules, &lines, NOW);
+    assert_eq!((left, refused), (vec!["a=1".to_owned(), "user=ann".to_owned(), "b=2".to_owned()], 1));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_its_place() {
+    let key = "secret_key = 'hidden'";
+    for (text, place) in [
+        ("name = 'a b'\nsecure = true", "cookies[0].name"),
+        ("name = 'sessionid'\nsecure = true", "cookies[0].name"),
+        ("name = 'SessionId'\nsecure = true", "cookies[0].name"),
+        ("name = 'a'", "cookies[0].name"),
+        ("name = 'a'\nsecure = true\n[[cookies]]\nname = 'a'\nhttp_only = true", "cookies[1].name"),
+        ("name = 'a'\nsign = true", "cookies[0].sign"),
+        (&format!("name = 'a'\nsecure = true\n{key}"), "cookies[0].secret_key"),
+        ("name = 'a'\nsecure = true\nsalt = 'x'", "cookies[0].salt"),
+        ("name = 'a'\nsecure = true\nsecret_key_fallbacks = ['hidden']", "cookies[0].secret_key_fallbacks"),
+        ("name = 'a'\nsecure = true\nderivation = 'legacy'", "cookies[0].derivation"),
+        ("name = 'a'\nsecure = true\naccept_legacy = true", "cookies[0].accept_legacy"),
+        ("name = 'a'\nmax_age = 0", "cookies[0].max_age"),
+        ("name = 'a'\npath = 'x'", "cookies[0].path"),
+        ("name = 'a'\ndomain = 'a b'", "cookies[0].domain"),
+        ("name = 'a'\nsame_site = 'None'", "cookies[0].same_site"),
+        (&format!("name = '__Secure-a'\nsign = true\n{key}"), "cookies[0].name"),
+        ("name = '__Host-a'\nsecure = true\ndomain = 'example.com'", "cookies[0].name"),
+        ("name = '__host-a'\nsecure = true\npath = '/a'", "cookies[0].name"),
+        ("name = '__Http-a'\nsecure = true", "cookies[0].name"),
+    ] {
+        let problem = checked(&format!("[[cookies]]\n{text}")).unwrap_err();
+        assert_eq!(problem.key, place, "{text}: {problem}");
+        assert!(!format!("{problem:?}").contains("hidden"), "{problem}");
+    }
+    assert!(checked("[[cookies]]\nname = '__Host-a'\nsecure = true\npath = '/'").is_ok());
+}
+
+#[test]
+fn keys_come_from_the_rule_or_from_django() {
+    let secret = |text: &str| Secret::deserialize(toml::Value::from(text)).unwrap();
+    let (django, older) = (secret("key"), [secret("older")]);
+    let settings: CookieRuleSettings = toml::from_str("name = 'user'\nsign = true\nsalt = 's'").unwrap();
+    let rules = CookieRules::new(&[settings], "sessionid", Some((&django, &older))).unwrap();
+    assert_eq!(pair_of(&rules, "user=ann"), pair_of(&signing(""), "user=ann"));
+    let old = pair_of(&signing_with("older", "s", ""), "user=ann");
+    assert_eq!(received(&rules, &[old.as_bytes()], NOW), one("user=ann", 0));
+}
+
+/// A vector's text under a name.
+fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+    vector[name].as_str().unwrap_or_else(|| panic!("{name} of {vector}"))
+}
+
+fn secret(vector: &Value) -> String {
+    String::from_utf8(hex::decode(text(vector, "secret_hex")).unwrap()).unwrap()
+}
+
+#[test]
+fn signs_and_believes_exactly_what_django_does() {
+    let file: Value =
+        serde_json::from_str(include_str!("../../tests/data/django/05_signed_cookies_and_set_cookie.json")).unwrap();
+    let mut counts = [0, 0, 0];
+    for vector in file["vectors"].as_array().unwrap() {
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds of this century")]
+        let now = Timestamp::from_millis((vector["now"].as_f64().unwrap() * 1000.0) as i64);
+        let kind = text(vector, "kind");
+        if kind == "set_cookie" {
+            // The line as `delete_cookie` and `set_cookie` write it.
+            counts[0] += usize::from(quotes_as_expected(vector));
+            continue;
+        }
+        let (name, salt) = (text(vector, "key"), text(vector, "salt"));
+        let mut signature = Signature::new(name, salt, &secret(vector), &[]);
+        if kind == "get_signed_cookie" {
+            counts[1] += 1;
+            signature.reads_legacy = vector["SIGNED_COOKIE_LEGACY_SALT_FALLBACK"].as_bool().unwrap();
+            signature.max_age = vector["max_age"].as_u64().map(Duration::from_secs);
+            let outcome = signature.unsign(text(vector, "input"), now);
+            let expected = match vector["expected"]["error"].as_str() {
+                None => Ok(text(&vector["expected"], "value")),
+                Some("SignatureExpired") => Err(crate::signing::SignError::Expired),
+                Some("BadSignature") => Err(crate::signing::SignError::Forged),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(outcome, expected, "{vector}");
+            continue;
+        }
+        counts[2] += 1;
+        if kind == "legacy_value" {
+            signature.writes = Derivation::Legacy;
+        }
+        let signed = signature.sign(text(vector, "value"), now);
+        assert_eq!(signed, text(vector, "expected_value"), "{vector}");
+        if let Some(header) = vector["expected_header"].as_str() {
+            assert_eq!(format!("{name}={}; Path=/", value::quote(&signed)), header);
+            let rule = Rule {
+                name: name.to_owned(),
+                loose_name: loose(name.as_bytes()),
+                signature: Some(signature),
+                attributes: Vec::new(),
+                max_age: None,
+            };
+            let rules = CookieRules(vec![rule]);
+            let bare = text(vector, "value");
+            let line = format!("{name}={}; Path=/", value::quote(bare));
+            if !bare.is_empty() {
+                assert_eq!(sent(&rules, &[line.as_bytes()]), one(header, 0));
+            }
+            let cookie = header.strip_suffix("; Path=/").unwrap();
+            let bare = format!("{name}={}", value::for_backend(bare));
+            assert_eq!(received(&rules, &[cookie.as_bytes()], now), one(&bare, 0));
+        }
+    }
+    assert_eq!(counts, [8, 11, 11]);
+}
+
+/// Whether a vector of `set_cookie` tells the value it sets, and so whether it was compared.
+fn quotes_as_expected(vector: &Value) -> bool {
+    let Some(value) = text(vector, "call").strip_prefix("value ") else { return false };
+    let value = value.trim_matches('\'').replace("\\t", "\t");
+    let expected = format!("k={}; Path=/", value::quote(&value));
+    assert_eq!(vector["expected_headers"][0], expected, "{vector}");
+    true
+}
