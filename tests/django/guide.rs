@@ -20,7 +20,7 @@ fn every_configuration_in_the_guide_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
     let blocks = blocks();
-    assert_eq!(blocks.len(), 10);
+    assert_eq!(blocks.len(), 11);
     for block in &blocks {
         let backend =
             if block.contains("[upstreams") { "" } else { "upstreams.app.servers = ['http://127.0.0.1:9']\n" };
