@@ -1,8 +1,12 @@
 //! Sessions as bytes in a store. To add a format: one file here that encodes and decodes, and its arm in [`Codec`].
 
 mod django;
+mod input;
 mod msgpack;
 pub mod native;
+mod numbers;
+mod pack;
+mod tokens;
 
 use std::sync::Arc;
 
