@@ -113,3 +113,6 @@ impl Entries {
         self.list
     }
 }
+
+#[cfg(test)]
+mod tests;

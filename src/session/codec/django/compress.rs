@@ -88,7 +88,8 @@ fn decompress_up_to(limit: usize, value: &[u8], compressor: Compressor) -> Optio
 fn read_up_to(limit: usize, decoder: impl Read) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     let length = decoder.take(u64::try_from(limit).ok()? + 1).read_to_end(&mut value).ok()?;
-    (length <= limit).then_some(value)
+    // Nothing that is serialized is empty; one decoder finds that in a few bytes which are not compressed at all.
+    (1..=limit).contains(&length).then_some(value)
 }
 
 #[cfg(test)]
@@ -107,6 +108,15 @@ mod tests {
             assert_eq!(compress(vec![b'a'; plain], compressor), vec![b'a'; plain]);
             let longer = vec![b'a'; plain + 1];
             assert_eq!(compress(longer.clone(), compressor) == longer, compressor == Compressor::None);
+        }
+    }
+
+    #[test]
+    fn what_was_never_compressed_is_seen() {
+        for compressor in ALL {
+            for value in [b"".as_slice(), b"\x80\x02}.", b"{}", b"\x80", b"{\"a\": \"longer than fifteen bytes\"}"] {
+                assert_eq!(decompress(value, compressor), None, "{compressor:?} {value:?}");
+            }
         }
     }
 

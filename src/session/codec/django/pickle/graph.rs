@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// Values and changes together. A session has hundreds; a million, each of which costs more memory than its byte or two
 /// in the pickle, are an attack.
-const MAX_STEPS: usize = 1 << 20;
+pub(super) const MAX_STEPS: usize = 1 << 20;
 
 /// A value's place in the order in which values are made. What something is made of has a place before its own; only a
 /// [`Change`] can put later values into earlier ones.

@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::graph::{Graph, Id, Node};
+use super::graph::{Graph, Id, MAX_STEPS, Node};
 use crate::session::codec::numbers::float_text;
 use crate::session::data::MAX_DEPTH;
 use crate::session::json;
 
-/// All members of a dictionary together have no more JSON than this. A pickle of a hundred bytes, where lists hold the
-/// same list twice and that again, would have more than there is memory.
+/// All members of a dictionary together have no more JSON than this, of no more values than a pickle may make. One of a
+/// hundred bytes, where lists hold the same list twice and are held twice again, would have more than there is memory.
 const MAX_BYTES: usize = 16 << 20;
 
 pub(super) struct Plain<'g> {
     graph: &'g Graph<'g>,
-    left: usize,
+    bytes_left: usize,
+    values_left: usize,
 }
 
 impl<'g> Plain<'g> {
     pub(super) fn new(graph: &'g Graph<'g>) -> Self {
-        Self { graph, left: MAX_BYTES }
+        Self { graph, bytes_left: MAX_BYTES, values_left: MAX_STEPS }
     }
 
     /// A member's value in wire form, if it is nothing but null, booleans, integers that Python prints, finite numbers,
@@ -28,13 +29,15 @@ impl<'g> Plain<'g> {
         let mut out = String::new();
         // The dictionary around is a level too.
         let written = self.write(value, MAX_DEPTH - 1, &mut out);
-        self.left = self.left.saturating_sub(out.len());
+        self.bytes_left = self.bytes_left.saturating_sub(out.len());
         written.map(|()| out)
     }
 
     /// Recursion is as deep as `depth` says; a value that holds itself is deeper.
-    fn write(&self, value: Id, depth: usize, out: &mut String) -> Option<()> {
-        match self.graph.node(value)? {
+    fn write(&mut self, value: Id, depth: usize, out: &mut String) -> Option<()> {
+        self.values_left = self.values_left.checked_sub(1)?;
+        let graph = self.graph;
+        match graph.node(value)? {
             Node::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
             Node::Dict => {
                 let depth = depth.checked_sub(1)?;
@@ -53,7 +56,7 @@ impl<'g> Plain<'g> {
             Node::List => {
                 let depth = depth.checked_sub(1)?;
                 let mut separator = '[';
-                for item in self.graph.items(value) {
+                for item in graph.items(value) {
                     out.push(separator);
                     self.write(item, depth, out)?;
                     separator = ',';
@@ -64,7 +67,7 @@ impl<'g> Plain<'g> {
             Node::Text(text) => out.push_str(&json::encode(text)),
             _ => return None,
         }
-        (out.len() <= self.left).then_some(())
+        (out.len() <= self.bytes_left).then_some(())
     }
 
     /// As in Python a key that comes again keeps its place and has its last value.

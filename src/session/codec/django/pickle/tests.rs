@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -31,9 +32,9 @@ fn pieces(json: &str) -> Vec<String> {
 }
 
 fn object(entries: &[Entry]) -> String {
-    let members = entries.iter().filter_map(|entry| {
-        Some(format!("{}:{}", json::encode(entry.key.as_ref().unwrap()), entry.json.as_ref()?))
-    });
+    let members = entries
+        .iter()
+        .filter_map(|entry| Some(format!("{}:{}", json::encode(entry.key.as_ref().unwrap()), entry.json.as_ref()?)));
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
@@ -139,15 +140,21 @@ fn f7_what_is_no_dictionary_is_refused_and_nothing_is_called() {
 #[test]
 fn every_form_of_a_value_is_understood() {
     for (pickle, expected) in [
-        (b"(dp0\nS'a'\np1\nI01\nsS'b'\nI00\nsS'c'\nL-12L\nsS'd'\nF1\ns.".as_slice(), r#"{"a":true,"b":false,"c":-12,"d":1.0}"#),
+        (
+            b"(dp0\nS'a'\np1\nI01\nsS'b'\nI00\nsS'c'\nL-12L\nsS'd'\nF1\ns.".as_slice(),
+            r#"{"a":true,"b":false,"c":-12,"d":1.0}"#,
+        ),
         (b"(Va\n(I1\nL2\nlVb\n(lVc\n(dVd\nF1e+16\nd.", r#"{"a":[1,2],"b":[],"c":{},"d":1e+16}"#),
         (b"\x80\x02}(U\x01aK\xffT\x01\0\0\0bM\xff\xffX\x01\0\0\0cJ\xff\xff\xff\xffu.", r#"{"a":255,"b":65535,"c":-1}"#),
-        (b"}(\x8d\x01\0\0\0\0\0\0\0a\x8a\0\x8c\x01b\x8a\x01\xff\x8c\x01c\x8b\x02\0\0\0\xff\0u.", r#"{"a":0,"b":-1,"c":255}"#),
+        (
+            b"}(\x8d\x01\0\0\0\0\0\0\0a\x8a\0\x8c\x01b\x8a\x01\xff\x8c\x01c\x8b\x02\0\0\0\xff\0u.",
+            r#"{"a":0,"b":-1,"c":255}"#,
+        ),
         // Twice under one key: the first place, the last value.
         (b"}(X\x01\0\0\0aK\x01X\x01\0\0\0bNX\x01\0\0\0aK\x02u.", r#"{"a":2,"b":null}"#),
         (b"}X\x01\0\0\0a}(X\x01\0\0\0bK\x01X\x01\0\0\0cNX\x01\0\0\0bK\x02us.", r#"{"a":{"b":2,"c":null}}"#),
         // Things that come and go.
-        (b"}q\x07K\x010(NNN1(K\x010021h\x07.", "{}"),
+        (b"}q\x07K\x010(NNN1(K\x010020h\x07.", "{}"),
         (b"}r\0\x01\0\0p5\n0(Nt0j\0\x01\0\0g5\n0.", "{}"),
         (b"}\x94]\x940h\0X\x01\0\0\0ah\x01s.", r#"{"a":[]}"#),
         (b"}.what follows does not matter", "{}"),
@@ -197,7 +204,7 @@ fn the_application_finds_its_objects_as_it_left_them() {
     let mut count = 0;
     for (kind, pickle) in all {
         let before = hex::encode(&pickle);
-        let entries = read(&pickle).unwrap_or_else(|| panic!("{before}"));
+        let entries = read(&pickle).unwrap_or_else(|| panic!("{}", &before[..before.len().min(2000)]));
         let once = rewritten(&entries, &[]);
         let again = rewritten(&read(&once).unwrap(), &[]);
         let twice = rewritten(&read(&again).unwrap(), &[]);
@@ -230,14 +237,15 @@ fn f7_small_pickles_do_not_grow_without_end() {
     for place in 1..100_u8 {
         doubled.extend_from_slice(&[b']', b'q', place, b'(', b'h', place - 1, b'h', place - 1, b'e', b'0']);
     }
-    doubled.extend_from_slice(b"}(X\x01\0\0\0ah\x63X\x01\0\0\0bK\x01u.");
+    doubled.extend_from_slice(b"}(X\x01\0\0\0aK\x01X\x01\0\0\0bh\x63u.");
     let entries = read(&doubled).unwrap();
-    assert_eq!(entries.iter().map(|entry| entry.json.is_some()).collect::<Vec<_>>(), [false, true]);
-    assert!(entries[0].written.len() < 4000);
+    assert_eq!(entries.iter().map(|entry| entry.json.is_some()).collect::<Vec<_>>(), [true, false]);
+    assert!(entries[1].written.len() < 4000);
 
     for (open, close) in [("]", "a"), ("", "\u{85}")] {
         let close: Vec<u8> = close.chars().map(|character| u8::try_from(character).unwrap()).collect();
-        let deep = [b"}X\x01\0\0\0a".as_slice(), &open.repeat(100_000).into_bytes(), b"]", &close.repeat(100_000), b"s."];
+        let deep =
+            [b"}X\x01\0\0\0a".as_slice(), &open.repeat(100_000).into_bytes(), b"]", &close.repeat(100_000), b"s."];
         let entries = read(&deep.concat()).unwrap();
         assert_eq!(entries[0].json, None);
         assert_eq!(read(&rewritten(&entries, &[])).unwrap()[0].json, None);
@@ -258,12 +266,14 @@ fn f7_small_pickles_do_not_grow_without_end() {
     assert_eq!(read(&[b"}(".as_slice(), &b"K\x01".repeat(1 << 20), b"u."].concat()), None);
 }
 
+static PICKLES: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| ["decode", "opaque"].into_iter().flat_map(vectors).map(|vector| bytes(&vector)).collect());
+
 proptest! {
     #[test]
     fn no_bytes_panic(vector in 0..99_usize, edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), noise in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = read(&noise);
-        let all = [vectors("decode"), vectors("opaque")].concat();
-        let mut pickle = bytes(&all[vector]);
+        let mut pickle = PICKLES[vector].clone();
         if pickle.len() < 2000 {
             for (at, byte) in edits {
                 let at = at.index(pickle.len());
