@@ -2,8 +2,12 @@
 
 mod carrier;
 mod django;
+mod input;
 mod msgpack;
 pub mod native;
+mod numbers;
+mod pack;
+mod tokens;
 
 use std::sync::Arc;
 
