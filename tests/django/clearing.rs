@@ -1,8 +1,10 @@
 //! `manage.py clearsessions` and `cloakroom sessions clear-expired` on copies of the same store.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -58,7 +60,7 @@ fn files_that_are_over_go() {
     for path in paths(&folder) {
         // Untouched for longer than a session without an expiry of its own lives: only those go.
         let three_weeks_ago =
-            fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_secs(21 * 86_400);
+            fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(21 * 86_400);
         let to = copy.join(path.file_name().unwrap());
         fs::copy(&path, &to).unwrap();
         for path in [&path, &to] {
@@ -68,19 +70,16 @@ fn files_that_are_over_go() {
     }
     site.manage(&["clearsessions"]);
     clear_expired(directory.path(), &files::store(&copy));
-    let names = |folder: &Path| -> Vec<String> {
-        let names = paths(folder).into_iter().map(|path| path.file_name().unwrap().to_owned());
-        names.map(|name| name.into_string().unwrap()).collect()
+    let left = |folder: &Path| -> BTreeSet<String> {
+        let names = paths(folder).into_iter().map(|path| path.file_name().unwrap().to_owned().into_string().unwrap());
+        names.filter_map(|name| name.strip_prefix("sessionid").map(str::to_owned)).collect()
     };
-    // Django leaves files with an expiry of so many seconds for ever; here they go when they are over.
-    let left_by_django_alone: Vec<_> = names(&folder).into_iter().filter(|name| !names(&copy).contains(name)).collect();
-    assert_eq!(left_by_django_alone, [format!("sessionid{}", keys[1])]);
-    assert!(names(&copy).iter().all(|name| names(&folder).contains(name)));
-    assert_eq!(names(&copy), [format!("sessionid{}", keys[5])], "only what ends far off is left");
+    let [over, far_off] = [&keys[1], &keys[5]].map(Clone::clone);
+    // Django leaves a file whose session ends so many seconds after it was written for ever.
+    assert_eq!(left(&folder), BTreeSet::from([over, far_off.clone()]));
+    assert_eq!(left(&copy), BTreeSet::from([far_off]));
 }
 
-fn paths(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
+fn paths(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
