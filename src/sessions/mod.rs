@@ -10,7 +10,6 @@ use hyper::HeaderMap;
 use rand::rngs::SysError;
 
 use self::pending::Pending;
-use self::records::{Records, Stored};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, SessionEvent};
 use crate::routes::OnStoreError;
@@ -25,6 +24,7 @@ use crate::store::{Key, SessionStore, StoreError};
 use crate::telemetry::Causes;
 
 pub use self::commit::{Answer, CommitError};
+pub use self::records::{Records, Stored};
 
 /// What every worker has in common: the checked settings of sessions, and what must outlive a request.
 #[derive(Clone)]

@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use self::thread::{Answer, Thread};
 use self::write::{Change, Kind};
-use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
+use super::{Cursor, Expected, ForeignRecords, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 
 const LOAD: &str = "SELECT value, version, expires_at FROM cloakroom_session WHERE key = ?1";
+const SCAN: &str = "SELECT key FROM cloakroom_session WHERE ?1 IS NULL OR key > ?1 ORDER BY key LIMIT ?2";
+/// Keys in a page.
+const PAGE: u16 = 1000;
 
 pub(super) async fn open(
     settings: &StoreSettings,
@@ -33,7 +36,7 @@ pub(super) async fn open(
 /// The engine `db`. Its threads end when the last handle is dropped; what was acknowledged is on the disk.
 pub struct Db {
     shared: Arc<Shared>,
-    reader: Thread<Load>,
+    reader: Thread<Question>,
 }
 
 struct Shared {
@@ -44,9 +47,9 @@ struct Shared {
     writer: Thread<Change>,
 }
 
-struct Load {
-    key: Key,
-    answer: Answer<Option<Record>>,
+enum Question {
+    Load { key: Key, answer: Answer<Option<Record>> },
+    Scan { after: Option<Cursor>, answer: Answer<Page> },
 }
 
 impl Db {
@@ -74,7 +77,7 @@ impl Db {
 #[async_trait]
 impl SessionStore for Db {
     async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let found = self.reader.ask(|answer| Load { key: key.clone(), answer }).await?;
+        let found = self.reader.ask(|answer| Question::Load { key: key.clone(), answer }).await?;
         Ok(found.filter(|record| record.expires_at > self.shared.clock.now()))
     }
 
@@ -109,18 +112,28 @@ impl SessionStore for Db {
         }
     }
 
+    async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {
+        self.reader.ask(|answer| Question::Scan { after: from.cloned(), answer }).await
+    }
+
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
         let reader = reader(&self.shared.path, self.shared.wait).await?;
         Ok(Arc::new(Self { shared: Arc::clone(&self.shared), reader }))
     }
 }
 
-async fn reader(path: &Path, wait: Duration) -> Result<Thread<Load>, StoreError> {
+async fn reader(path: &Path, wait: Duration) -> Result<Thread<Question>, StoreError> {
     let path = path.to_owned();
-    let work = |connection, queue: Receiver<Load>| {
-        while let Ok(Load { key, answer }) = queue.recv() {
-            if !answer.is_closed() {
-                let _ = answer.send(find(&connection, &key));
+    let work = |connection, queue: Receiver<Question>| {
+        while let Ok(question) = queue.recv() {
+            match question {
+                Question::Load { answer, .. } if answer.is_closed() => {}
+                Question::Load { key, answer } => {
+                    let _ = answer.send(find(&connection, &key));
+                }
+                Question::Scan { after, answer } => {
+                    let _ = answer.send(page(&connection, after).map_err(|error| StoreError::Failed(error.into())));
+                }
             }
         }
     };
@@ -144,4 +157,14 @@ fn find(connection: &Connection, key: &Key) -> Result<Option<Record>, StoreError
         }
         found => found.map_err(|error| StoreError::Failed(error.into())),
     }
+}
+
+/// In the order of the keys, so that a page begins where the last one ended.
+fn page(connection: &Connection, after: Option<Cursor>) -> rusqlite::Result<Page> {
+    let mut statement = connection.prepare_cached(SCAN)?;
+    let after = after.map(|Cursor(key)| key);
+    let rows = statement.query_map(params![after, PAGE], |row| row.get::<_, String>(0))?;
+    let keys = rows.map(|key| key.map(Key::new)).collect::<rusqlite::Result<Vec<Key>>>()?;
+    let next = keys.last().filter(|_| keys.len() == usize::from(PAGE)).map(|key| Cursor(key.as_str().to_owned()));
+    Ok(Page { keys, next })
 }

@@ -50,6 +50,11 @@ impl Codec {
         }
     }
 
+    /// Whether the store calls records by the ids of their sessions, which are secrets.
+    pub fn names_ids(&self) -> bool {
+        matches!(self.0, Form::Django(_))
+    }
+
     /// Whether a record can say that its session moved on to another key.
     pub fn has_grace(&self) -> bool {
         !matches!(self.0, Form::Django(_))

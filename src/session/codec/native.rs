@@ -141,7 +141,8 @@ fn read_head(text: &[u8]) -> Result<Head, DecodeError> {
     if v == VERSION { head } else { Err(DecodeError::Version(v)) }
 }
 
-fn key(text: String) -> Result<Key, DecodeError> {
+/// A key as engines take it.
+pub(in crate::session) fn key(text: String) -> Result<Key, DecodeError> {
     let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(Key::new(text)) } else { Err(DecodeError::Malformed) }
 }
