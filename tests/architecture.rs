@@ -8,6 +8,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("admin", &["metrics", "store", "telemetry"]),
     ("app", &["metrics", "routes", "sessions", "upstream"]),
     ("clock", &[]),
+    ("command", &["clock", "config", "metrics", "session", "sessions", "store", "telemetry"]),
     ("config", &["admin", "problem", "routes", "server", "session", "store", "telemetry", "upstream"]),
     ("demo", &[]),
     ("metrics", &[]),

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::arguments::{Action, Sessions};
-use self::progress::Progress;
 use self::report::Output;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -26,6 +25,7 @@ use crate::sessions::Records;
 use crate::store::{self, Engine, StoreError};
 use crate::telemetry;
 
+pub use self::progress::Progress;
 pub use self::transfer::Unfit;
 
 /// An operator has more patience than a visitor: a question to the store may take at least so long.
