@@ -18,7 +18,7 @@ use crate::session::codec::Codec;
 use crate::session::cookie::{CookiePolicy, CookieSettings};
 use crate::session::inject::{HeaderSettings, Injector};
 use crate::session::settings::{SessionRules, SessionSettings};
-use crate::store::{Engine, StoreSettings};
+use crate::store::{Engine, Format, StoreSettings};
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
 
@@ -104,6 +104,7 @@ impl Written {
         let mut problems = self.check_ways();
         problems.extend(self.check_admin());
         problems.extend(self.check_room());
+        problems.extend(self.check_passed_cookies());
         for (name, upstream) in &self.upstreams {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
@@ -178,6 +179,17 @@ impl Written {
         }
         let message = format!("must be at least {needed}, which one session of session.max_bytes takes");
         Some(Problem::new("store.max_bytes", self.store.max_bytes, message))
+    }
+
+    /// A backend manages a session itself only where it can read what we write.
+    fn check_passed_cookies(&self) -> Option<Problem> {
+        let (index, route) = self.routes.iter().enumerate().find(|(_, route)| route.pass_cookie)?;
+        let message = match (route.session, self.store.format) {
+            (true, Format::Django) => return None,
+            (true, _) => "is for backends that share the sessions: it needs store.format = \"django\"",
+            (false, _) => "means nothing with session = false, where no cookie of a session is passed",
+        };
+        Some(Problem::new(format!("routes[{index}].pass_cookie"), "true", message))
     }
 
     /// The admin listener has an address of its own.

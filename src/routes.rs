@@ -33,9 +33,10 @@ pub struct RouteSettings {
     /// Whether a near cache may answer instead of the store.
     #[serde(default)]
     pub near_cache: Off,
-    /// Whether the backend owns the session's cookie.
+    /// Whether the backend manages the session itself, as a Django application does: it gets and sets the cookie, and its
+    /// updates through headers are not applied.
     #[serde(default)]
-    pub pass_cookie: Off,
+    pub pass_cookie: bool,
     /// Whether updates count on a 5xx response too.
     #[serde(default)]
     pub save_on_5xx: bool,
@@ -55,7 +56,7 @@ impl RouteSettings {
             on_store_error: OnStoreError::default(),
             vary: true,
             near_cache: Off,
-            pass_cookie: Off,
+            pass_cookie: false,
             save_on_5xx: false,
             on_interrupted: OnInterrupted::default(),
         }

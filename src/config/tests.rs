@@ -100,24 +100,25 @@ fn what_this_version_has_not_is_said_so() {
             "[store]\nnear_cache.max_age = '30s'",
             "cloakroom.toml:4:12: store.near_cache.max_age: is not part of this version",
         ),
-        (
-            "[[routes]]\nupstream = 'app'\n[[routes]]\nupstream = 'app'\npass_cookie = true",
-            "cloakroom.toml:7:15: routes[1].pass_cookie = true: \
-             this version has no such thing; only false is possible",
-        ),
-        (
-            "[store]\nengine = 'memcached'",
-            "cloakroom.toml:4:10: store.engine = \"memcached\": is not part of this version; \
-             expected one of db, memory, redis",
-        ),
         ("[store]\nengine = 'reddis'", "cloakroom.toml:4:10: store.engine = \"reddis\": did you mean redis?"),
-        (
-            "[store]\nformat = 'django'",
-            "cloakroom.toml:4:10: store.format = \"django\": is not part of this version; expected one of native",
-        ),
     ] {
         assert_eq!(fault(text).replace('`', ""), message);
     }
+}
+
+#[test]
+fn a_cookie_is_passed_only_to_who_shares_the_sessions() {
+    let route = "[[routes]]\nupstream = 'app'\n[[routes]]\nupstream = 'app'\npath = '/django'\npass_cookie = true\n";
+    assert_eq!(
+        fault(route),
+        "cloakroom.toml:8:15: routes[1].pass_cookie = true: is for backends that share the sessions: it needs \
+         store.format = \"django\""
+    );
+    assert_eq!(
+        fault(&format!("{route}session = false\n[store]\nformat = 'django'\ndjango.secret_key = 'x'")),
+        "cloakroom.toml:8:15: routes[1].pass_cookie = true: means nothing with session = false, where no cookie of a \
+         session is passed"
+    );
 }
 
 #[test]

@@ -84,7 +84,7 @@ async fn prepare(
     entry.route = Some(Arc::clone(&route));
     let session = if route.settings.session {
         let asked = Instant::now();
-        let open = app.sessions.open(&mut parts.headers, route.settings.on_store_error, &client.request_id).await;
+        let open = app.sessions.open(&mut parts.headers, &route.settings, &client.request_id).await;
         entry.store_time = asked.elapsed();
         let open = open.map_err(ProxyError::Load)?;
         entry.session = open.state();
@@ -141,9 +141,11 @@ async fn exchange(
     *response.version_mut() = Version::HTTP_11;
     let status = response.status();
     let head = response.headers_mut();
-    app.sessions.drop_own_cookie(head);
+    if !settings.pass_cookie {
+        app.sessions.drop_own_cookie(head);
+    }
     let cookie = match session {
-        Some(open) => {
+        Some(open) if !settings.pass_cookie => {
             let patch = SessionPatch::take_from(head, app.sessions.limits());
             let answer = Answer { status, route: settings, https: client.https, request_id: &client.request_id };
             let asked = Instant::now();
@@ -151,7 +153,7 @@ async fn exchange(
             entry.store_time += asked.elapsed();
             committed?
         }
-        None => {
+        _ => {
             names::strip(head);
             None
         }

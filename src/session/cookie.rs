@@ -60,6 +60,11 @@ impl CookiePolicy {
         ids
     }
 
+    /// The id in the last cookie of our name, if it is well-formed; the cookies stay.
+    pub fn last(&self, headers: &HeaderMap) -> Option<SessionId> {
+        self.values(headers).last().and_then(SessionId::parse)
+    }
+
     /// The values of all cookies of our name, whatever they are.
     fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
         headers.get_all(COOKIE).iter().flat_map(|line| pairs(line.as_bytes())).filter_map(|pair| self.value(pair))

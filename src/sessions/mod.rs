@@ -12,7 +12,7 @@ use rand::rngs::SysError;
 use self::pending::Pending;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, SessionEvent};
-use crate::routes::OnStoreError;
+use crate::routes::{OnStoreError, RouteSettings};
 use crate::session::codec::Codec;
 use crate::session::cookie::CookiePolicy;
 use crate::session::id::SessionId;
@@ -97,20 +97,25 @@ impl Sessions {
         self.shared.cookies.take(headers);
     }
 
-    /// Takes our cookie out of the request and loads the first of its sessions that lives.
+    /// Takes our cookie out of the request and loads the first of its sessions that lives. On a route that passes the
+    /// cookie it stays, and only the last one counts, which is the one that Django takes (`parse_cookie`).
     ///
     /// A visitor without a well-formed cookie never needs the store.
     ///
     /// # Errors
-    /// The store could not be asked, and `policy` is to fail.
+    /// The store could not be asked, and the route's policy is to fail.
     pub async fn open(
         &self,
         headers: &mut HeaderMap,
-        policy: OnStoreError,
+        route: &RouteSettings,
         request_id: &str,
     ) -> Result<OpenSession, StoreError> {
         self.shared.injector.strip(headers);
-        let candidates = self.shared.cookies.take(headers);
+        let candidates = if route.pass_cookie {
+            self.shared.cookies.last(headers).into_iter().collect()
+        } else {
+            self.shared.cookies.take(headers)
+        };
         let found = match self.find_first(&candidates).await {
             Ok(Some(live)) => Found::Live(live),
             Ok(None) => {
@@ -121,7 +126,7 @@ impl Sessions {
                 }
                 Found::Nothing
             }
-            Err(error) if policy == OnStoreError::Degrade => {
+            Err(error) if route.on_store_error == OnStoreError::Degrade => {
                 tracing::warn!(
                     error = %Causes(&error),
                     "a session could not be loaded; going on without"

@@ -35,7 +35,7 @@ fn cookie(id: &str) -> HeaderMap {
 
 /// One exchange of a visitor with these headers: the backend sets `user`.
 async fn log_in(sessions: &Sessions, mut visitor: HeaderMap, user: &str) -> Result<Option<HeaderValue>, CommitError> {
-    let open = sessions.open(&mut visitor, OnStoreError::Fail, "test").await.unwrap();
+    let open = sessions.open(&mut visitor, &RouteSettings::to("app"), "test").await.unwrap();
     let mut update = HeaderMap::new();
     update.insert("x-session-set", HeaderValue::from_str(&format!("user={user}")).unwrap());
     let patch = SessionPatch::take_from(&mut update, sessions.limits());
@@ -47,7 +47,7 @@ async fn log_in(sessions: &Sessions, mut visitor: HeaderMap, user: &str) -> Resu
 /// What a backend is told of the session with this id.
 async fn data(sessions: &Sessions, id: &str) -> Option<String> {
     let mut headers = cookie(id);
-    let open = sessions.open(&mut headers, OnStoreError::Fail, "test").await.unwrap();
+    let open = sessions.open(&mut headers, &RouteSettings::to("app"), "test").await.unwrap();
     sessions.inject(&open, &mut headers);
     headers.get("x-session-data").map(|data| data.to_str().unwrap().to_owned())
 }

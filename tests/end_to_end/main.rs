@@ -16,6 +16,7 @@ mod stores;
 mod visitor;
 
 mod cookies;
+mod crashes;
 mod draining;
 mod failure_redis;
 mod failure_steps;

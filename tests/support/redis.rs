@@ -23,28 +23,34 @@ pub struct RedisServer {
     directory: TempDir,
     port: u16,
     tls: bool,
+    append_only: bool,
     child: Option<Child>,
 }
 
 impl RedisServer {
     /// On TCP and on a Unix socket, open to everyone.
     pub fn start() -> Self {
-        Self::started(false)
+        Self::started(false, false)
+    }
+
+    /// That keeps every write on the disk before it answers, and has it after [`RedisServer::restart`].
+    pub fn with_append_only_file() -> Self {
+        Self::started(false, true)
     }
 
     /// On TLS over TCP only, for [`USER`] with [`PASSWORD`] only.
     pub fn with_tls() -> Self {
-        Self::started(true)
+        Self::started(true, false)
     }
 
-    fn started(tls: bool) -> Self {
+    fn started(tls: bool, append_only: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory for redis-server");
         if tls {
             write_certificates(directory.path());
             let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS}\n");
             std::fs::write(directory.path().join("users.acl"), users).expect("a file for redis-server");
         }
-        let mut server = Self { directory, port: 0, tls, child: None };
+        let mut server = Self { directory, port: 0, tls, append_only, child: None };
         // Between choosing a free port and taking it another process may take it.
         for _ in 0..20 {
             server.port = free_port();
@@ -55,7 +61,7 @@ impl RedisServer {
         panic!("redis-server did not start: {}", server.log());
     }
 
-    /// Starts it again on the same port, empty.
+    /// Starts it again on the same port; empty, unless it keeps a file.
     pub fn restart(&mut self) {
         self.stop();
         let start = Instant::now();
@@ -128,7 +134,8 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.path("log"));
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "log"]);
+        command.args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--appendfsync", "always"]);
+        command.args(["--appendonly", if self.append_only { "yes" } else { "no" }]);
         command.arg("--dir").arg(self.directory.path());
         if self.tls {
             command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--tls-ca-cert-file"]);
