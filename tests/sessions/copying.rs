@@ -205,8 +205,8 @@ struct Troubled {
 enum Trouble {
     /// Every call fails.
     Broken,
-    /// Two of three calls fail, half of them after they have acted.
-    Flaky,
+    /// After a few calls it is away for thirty; of those, half have acted all the same.
+    Away,
     /// Before the first save someone else stores this.
     Rival(Bytes),
 }
@@ -219,10 +219,11 @@ impl Troubled {
 
     async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        match (&self.trouble, call % 6) {
-            (Trouble::Broken, _) | (Trouble::Flaky, 0 | 3) => Err(StoreError::Unreachable("on purpose".into())),
-            (Trouble::Flaky, 1 | 4) => work.await.and_then(|_| Err(StoreError::Timeout)),
-            _ => work.await,
+        match &self.trouble {
+            Trouble::Broken => Err(StoreError::Unreachable("on purpose".into())),
+            Trouble::Away if (10..40).contains(&call) && call % 2 == 0 => work.await.and_then(|_| Err(StoreError::Timeout)),
+            Trouble::Away if (10..40).contains(&call) => Err(StoreError::Unreachable("on purpose".into())),
+            Trouble::Away | Trouble::Rival(_) => work.await,
         }
     }
 }
@@ -272,8 +273,8 @@ async fn who_stores_at_the_target_in_the_same_moment_is_not_overwritten() {
 async fn stores_that_fail_for_a_moment_are_asked_again() {
     let mut scene = Scene::new(40).await;
     let (from, to) = (Arc::clone(&scene.from), Arc::clone(&scene.to));
-    scene.from = Troubled::around(&from, Trouble::Flaky);
-    scene.to = Troubled::around(&to, Trouble::Flaky);
+    scene.from = Troubled::around(&from, Trouble::Away);
+    scene.to = Troubled::around(&to, Trouble::Away);
     let done = scene.copy().await;
     // Of those stored just before a time-out nobody knows who stored them.
     assert_eq!((done.copied + done.same, done.verified, done.is_whole()), (40, 40, true), "{done:?}");
