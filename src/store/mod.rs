@@ -63,6 +63,18 @@ pub async fn open_engine(
     }
 }
 
+/// Makes the table that `engine = "db"` keeps sessions in, if it is not there.
+///
+/// # Errors
+/// As [`open`]; or the table is not ours to make.
+pub async fn migrate(settings: &StoreSettings, foreign: Option<Arc<dyn ForeignRecords>>) -> Result<(), StoreError> {
+    settings.check().map_err(|problem| StoreError::Failed(problem.into()))?;
+    match settings.engine {
+        Engine::Db => db::migrate(settings, foreign).await,
+        engine => Err(StoreError::Failed(format!("engine = \"{}\" has no table", engine.name()).into())),
+    }
+}
+
 /// What only their format knows of records that other programs write, for engines whose layout needs it. An engine that
 /// is given one keeps records as those programs do.
 pub trait ForeignRecords: Send + Sync {

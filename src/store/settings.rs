@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::db::{Database, Place, Server, Tls};
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
 use crate::problem::Problem;
 use crate::secret::Secret;
@@ -140,7 +141,7 @@ impl StoreSettings {
         self.check_django()?;
         match self.engine {
             Engine::CachedDb | Engine::File | Engine::Memcached | Engine::SignedCookies => Ok(()),
-            Engine::Db => self.database_path().map(drop),
+            Engine::Db => self.check_db(),
             Engine::Memory => self.check_memory(),
             Engine::Redis => self.redis_server().map(drop),
         }
@@ -233,7 +234,9 @@ mod tests {
     fn nothing_written_is_the_embedded_database() {
         let settings = read("");
         assert_eq!(settings.engine, Engine::Db);
-        assert_eq!(settings.database_path().unwrap(), Path::new("cloakroom.sqlite3"));
+        assert!(
+            matches!(settings.database().unwrap(), Database::Sqlite(path) if path == Path::new("cloakroom.sqlite3"))
+        );
         assert_eq!((settings.timeout, settings.max_bytes), (Duration::from_millis(250), 268_435_456));
         settings.check().unwrap();
     }
@@ -269,7 +272,7 @@ mod tests {
         for (text, key) in [
             ("timeout = 0", "store.timeout"),
             ("clear_interval = 0", "store.clear_interval"),
-            ("url = 'postgres://ann:secret@host/db'", "store.url"),
+            ("url = 'oracle://ann:secret@host/db'", "store.url"),
             ("url = 'sqlite://'", "store.url"),
             ("url = 'sqlite://:memory:'", "store.url"),
             ("url = 'sqlite://x?mode=ro'", "store.url"),

@@ -45,6 +45,7 @@ mod protocol_updates;
 mod routing;
 mod scene;
 mod session_ids;
+mod sweeping;
 mod two_proxies;
 mod updates;
 mod upstreams;

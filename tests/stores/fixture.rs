@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cloakroom::clock::{Clock, Timestamp};
 use cloakroom::metrics::Metrics;
-use cloakroom::store::{self, Engine, SessionStore, StoreError, StoreSettings};
+use cloakroom::store::{self, Engine, ForeignRecords, Record, SessionStore, StoreError, StoreSettings};
 use tempfile::TempDir;
 
+use crate::mysql_server::MySqlServer;
+use crate::postgres_server::PostgresServer;
 use crate::redis_server::{PASSWORD, RedisServer, USER};
 
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -18,6 +21,9 @@ pub struct Fixture {
     pub clock: Clock,
     pub settings: StoreSettings,
     pub redis: Option<RedisServer>,
+    pub postgres: Option<PostgresServer>,
+    pub mysql: Option<MySqlServer>,
+    foreign: Option<Arc<dyn ForeignRecords>>,
     pub directory: TempDir,
     guarded: bool,
 }
@@ -32,6 +38,24 @@ impl Fixture {
         let url = format!("sqlite://{}", fixture.directory.path().join("sessions.sqlite3").display());
         fixture.settings.url = settings(&format!("url = {url:?}")).url;
         fixture
+    }
+
+    /// In PostgreSQL, in a table of our own.
+    pub fn postgres() -> Self {
+        let server = PostgresServer::start();
+        let fixture = Self::of(&format!("url = '{}'", server.url()), None);
+        Self { postgres: Some(server), ..fixture }
+    }
+
+    pub fn mysql() -> Self {
+        let server = MySqlServer::start();
+        let fixture = Self::of(&format!("url = '{}'", server.url()), None);
+        Self { mysql: Some(server), ..fixture }
+    }
+
+    /// The same database with Django's table instead of ours.
+    pub fn as_django(self) -> Self {
+        Self { foreign: Some(Arc::new(Rows)), ..self }
     }
 
     pub fn redis_tcp() -> Self {
@@ -59,7 +83,8 @@ impl Fixture {
         let mut settings = settings(text);
         // No case is about speed: a slow machine may take its time.
         settings.timeout = Duration::from_secs(60);
-        Self { clock: Clock::manual(START), settings, redis, directory, guarded: false }
+        let (clock, foreign) = (Clock::manual(START), None);
+        Self { clock, settings, redis, postgres: None, mysql: None, foreign, directory, guarded: false }
     }
 
     pub fn guarded(self) -> Self {
@@ -68,9 +93,9 @@ impl Fixture {
 
     pub async fn try_open(&self) -> Result<Arc<dyn SessionStore>, StoreError> {
         if self.guarded {
-            store::open(&self.settings, None, self.clock.clone(), Arc::new(Metrics::new())).await
+            store::open(&self.settings, self.foreign.clone(), self.clock.clone(), Arc::new(Metrics::new())).await
         } else {
-            store::open_engine(&self.settings, None, self.clock.clone()).await
+            store::open_engine(&self.settings, self.foreign.clone(), self.clock.clone()).await
         }
     }
 
@@ -91,6 +116,27 @@ impl Fixture {
     /// So many milliseconds after now.
     pub fn later(&self, millis: u64) -> Timestamp {
         self.clock.now().plus(Duration::from_millis(millis))
+    }
+}
+
+/// A row says all there is to say, so that nothing is asked of the format.
+pub struct Rows;
+
+impl ForeignRecords for Rows {
+    fn file_prefix(&self) -> &'static str {
+        unreachable!("a row is no file")
+    }
+
+    fn deadline(&self, _: &[u8], _: Timestamp) -> Timestamp {
+        unreachable!("a row has its deadline beside it")
+    }
+
+    fn to_cache(&self, _: &Record) -> Option<Bytes> {
+        unreachable!("there is no cache")
+    }
+
+    fn from_cache(&self, _: &Record) -> Option<Bytes> {
+        unreachable!("there is no cache")
     }
 }
 

@@ -7,6 +7,10 @@ mod database;
 mod eviction;
 mod fixture;
 mod guard;
+#[path = "../support/mysql.rs"]
+mod mysql_server;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod races;
 mod redis_faults;
 mod redis_layout;
@@ -59,6 +63,8 @@ suite! {
     memory_guarded = Fixture::memory().guarded();
     db = Fixture::db();
     db_guarded = Fixture::db().guarded();
+    mysql = Fixture::mysql();
+    postgres = Fixture::postgres();
     redis_tcp = Fixture::redis_tcp();
     redis_tcp_guarded = Fixture::redis_tcp().guarded();
     redis_unix = Fixture::redis_unix();
@@ -81,6 +87,8 @@ macro_rules! survivors {
 
 survivors! {
     db = Fixture::db();
+    mysql = Fixture::mysql();
+    postgres = Fixture::postgres();
     redis_tcp = Fixture::redis_tcp();
     redis_unix = Fixture::redis_unix();
     redis_tls_acl = Fixture::redis_tls();

@@ -73,6 +73,11 @@ impl Codec {
         }
     }
 
+    /// Whether the store calls records by the ids of their sessions, which are secrets.
+    pub fn names_ids(&self) -> bool {
+        matches!(self.form, Form::Django(_))
+    }
+
     /// Whether a record can say that its session moved on to another key.
     pub fn has_grace(&self) -> bool {
         !matches!(self.form, Form::Django(_))
