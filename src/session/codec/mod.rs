@@ -49,7 +49,7 @@ impl Codec {
             Format::Native => Form::Native,
         };
         let carrier = match settings.engine {
-            Engine::SignedCookies => Some(Arc::new(Carrier::new(settings, cookie_name)?)),
+            Engine::SignedCookies => Some(Arc::new(Carrier::new(settings, rules, cookie_name, &form)?)),
             _ => None,
         };
         Ok(Self { form, seal: seal(settings)?, carrier })
@@ -221,6 +221,10 @@ mod tests {
             ("engine = 'signed_cookies'".to_owned(), "store.keys"),
             (format!("engine = 'signed_cookies'\nkeys = [{A}, {A}]"), "store.keys[1]"),
             (format!("engine = 'signed_cookies'\nkeys = [{A}]\nformat = 'msgpack'"), "store.format"),
+            (
+                format!("engine = 'signed_cookies'\nkeys = [{A}]\nformat = 'django'\ndjango.secret_key = 'x'"),
+                "store.keys",
+            ),
         ] {
             assert_eq!(new(&text).unwrap_err().key, key, "{text}");
         }
