@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::django::Django;
+pub use self::django::Django;
 use super::Session;
 use super::id::SessionId;
 use super::json::JsonError;
@@ -63,6 +63,14 @@ impl Codec {
         }
     }
 
+    /// Django's format, if the settings name it: what it has for cookies is no store's.
+    pub fn django(&self) -> Option<&Arc<Django>> {
+        match &self.0 {
+            Form::Django(django) => Some(django),
+            Form::Msgpack | Form::Native => None,
+        }
+    }
+
     /// Writes a session as the record under `key`. Where the format has a time of signing, it is `now`.
     pub fn encode(&self, key: &Key, session: &Session, now: Timestamp) -> Bytes {
         let _ = key;
@@ -92,6 +100,10 @@ impl Codec {
 pub enum DecodeError {
     #[error("its data cannot be used")]
     Data(#[source] JsonError),
+    #[error("it has ended")]
+    Ended,
+    #[error("not signed with any of the keys in [store.django]")]
+    Forged,
     #[error("not a record of this format")]
     Malformed,
     #[error("written by a newer version, as format {0}")]
