@@ -139,13 +139,7 @@ fn strict(settings: &StoreSettings, rules: &SessionRules, cookie_name: &str) -> 
     Django::new(&settings, rules, cookie_name).map(|django| Some(Box::new(django)))
 }
 
-fn read_sealed(
-    seal: &Seal,
-    binding: &Binding,
-    value: &[u8],
-    rules: &SessionRules,
-    now: Timestamp,
-) -> Option<Carried> {
+fn read_sealed(seal: &Seal, binding: &Binding, value: &[u8], rules: &SessionRules, now: Timestamp) -> Option<Carried> {
     let sealed = URL_SAFE_NO_PAD.decode(value.strip_prefix(VERSION)?).ok()?;
     let opened = seal.open(binding, &sealed)?;
     let (form, rest) = opened.plain.split_first()?;

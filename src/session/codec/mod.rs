@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::carrier::{Carried, Carrier};
-use self::django::Django;
+pub use self::django::Django;
 use super::Session;
 use super::id::SessionId;
 use super::json::JsonError;
@@ -139,6 +139,10 @@ fn binding(key: &Key) -> Binding {
 pub enum DecodeError {
     #[error("its data cannot be used")]
     Data(#[source] JsonError),
+    #[error("it has ended")]
+    Ended,
+    #[error("not signed with any of the keys in [store.django]")]
+    Forged,
     #[error("not a record of this format")]
     Malformed,
     #[error("not encrypted for this place with one of the keys in store.encrypt")]
