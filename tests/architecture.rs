@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "upstream",
         ],
     ),
-    ("session", &["clock", "problem", "secret", "store", "units"]),
+    ("session", &["clock", "problem", "secret", "signing", "store", "units"]),
     ("sessions", &["clock", "metrics", "routes", "session", "store", "telemetry"]),
     ("signing", &[]),
     ("store", &["clock", "metrics", "problem", "secret", "units"]),

@@ -17,6 +17,7 @@ mod visitor;
 
 mod backend_cookies;
 mod carried;
+mod carried_django;
 mod cookies;
 mod crashes;
 mod draining;
