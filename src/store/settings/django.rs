@@ -203,3 +203,68 @@ fn is_identifier(name: &str) -> bool {
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     starts_well && name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), Problem> {
+        toml::from_str::<StoreSettings>(text).unwrap().check_django()
+    }
+
+    #[test]
+    fn nothing_written_is_djangos_defaults() {
+        let django = toml::from_str::<StoreSettings>("").unwrap().django();
+        assert_eq!(
+            (django.salt.as_str(), django.table.as_str()),
+            ("django.contrib.sessions.SessionStore", "django_session")
+        );
+        assert_eq!((django.use_tz, django.time_zone.as_str(), django.version, django.legacy), (true, "UTC", 1, false));
+        check("").unwrap();
+        check("format = 'django'").unwrap();
+    }
+
+    #[test]
+    fn what_fits_together_is_accepted() {
+        for text in [
+            "[django]\nsecret_key = 'a'\nsecret_key_fallbacks = ['b']\nlegacy = true\ntable = 'own_sessions'",
+            "[django]\nuse_tz = false\ntime_zone = 'America/Chicago'",
+            "engine = 'file'\n[django]\nsalt = 'django.contrib.sessions.MySessionStore'",
+            "engine = 'memcached'\n[django]\nkey_prefix = 'shop'\nversion = 2",
+            "engine = 'redis'\n[django]\nclient = 'django-redis'\nserializer = 'msgpack'\ncompressor = 'zstd'",
+            "engine = 'cached_db'\ncache.engine = 'redis'\n[django]\nclient = 'django-redis'\nserializer = 'json'",
+        ] {
+            check(&format!("format = 'django'\n{text}")).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_key_and_without_its_secret() {
+        for (text, key) in [
+            ("[django]\nsecret_key_fallbacks = ['secret']", "secret_key_fallbacks"),
+            ("[django]\nsalt = ''", "salt"),
+            ("[django]\ntime_zone = 'Mars/Base'", "time_zone"),
+            ("[django]\ntime_zone = ''", "time_zone"),
+            ("[django]\ntable = ''", "table"),
+            ("[django]\ntable = 'a; drop table b'", "table"),
+            ("[django]\ntable = '1st'", "table"),
+            ("engine = 'redis'\n[django]\nkey_prefix = 'a b'", "key_prefix"),
+            ("engine = 'redis'\n[django]\nsalt = 'other'", "salt"),
+            ("engine = 'memcached'\n[django]\nlegacy = true", "legacy"),
+            ("engine = 'file'\n[django]\ntable = 'other'", "table"),
+            ("[django]\nkey_prefix = 'shop'", "key_prefix"),
+            ("engine = 'signed_cookies'\n[django]\nversion = 2", "version"),
+            ("engine = 'memcached'\n[django]\nclient = 'django-redis'", "client"),
+            ("engine = 'cached_db'\ncache.engine = 'memcached'\n[django]\nclient = 'django-redis'", "client"),
+            ("engine = 'redis'\n[django]\nserializer = 'json'", "serializer"),
+            ("engine = 'redis'\n[django]\ncompressor = 'lz4'", "compressor"),
+            ("engine = 'db'\n[django]\nserializer = 'msgpack'", "serializer"),
+        ] {
+            let problem = check(&format!("format = 'django'\n{text}")).expect_err(text);
+            assert_eq!(problem.key, format!("store.django.{key}"), "{text}: {problem}");
+            assert!(!format!("{problem} {problem:?}").contains("'secret'"), "{text}: {problem}");
+        }
+        assert_eq!(check("[django]\nsecret_key = 'secret'").unwrap_err().key, "store.django");
+        assert_eq!(check("format = 'msgpack'\n[django]").unwrap_err().key, "store.django");
+    }
+}

@@ -87,7 +87,7 @@ impl Django {
     }
 
     /// The value of the cookie that has the session in it (`engine = "signed_cookies"`).
-    pub fn to_cookie(&self, session: &Session, now: Timestamp) -> String {
+    pub fn write_cookie(&self, session: &Session, now: Timestamp) -> String {
         let mut fresh = String::new();
         let members = self.members(session, &mut fresh);
         self.rows.as_ref().map(|rows| rows.write(&members, now)).unwrap_or_default()
@@ -98,7 +98,7 @@ impl Django {
     ///
     /// # Errors
     /// When it is none of ours, or has ended.
-    pub fn from_cookie(&self, text: &str, now: Timestamp) -> Result<Session, DecodeError> {
+    pub fn read_cookie(&self, text: &str, now: Timestamp) -> Result<Session, DecodeError> {
         let rows = self.rows.as_ref().ok_or(DecodeError::Malformed)?;
         let Row { entries, signed_at } = rows.read(text.as_bytes())?;
         let signed_at = signed_at.ok_or(DecodeError::Malformed)?;

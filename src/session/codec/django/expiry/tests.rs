@@ -44,15 +44,13 @@ fn an_expiry_means_what_it_means_to_django() {
             vector["SESSION_COOKIE_AGE"], vector["SESSION_EXPIRE_AT_BROWSER_CLOSE"]
         ));
         assert_eq!(vector["now"].as_i64().unwrap() * 1000, NOW.as_millis());
-        let object = match vector["present"].as_bool().unwrap() {
-            true => format!("{{\"_session_expiry\":{}}}", vector["_session_expiry"]),
-            false => "{}".to_owned(),
-        };
+        let present = format!("{{\"_session_expiry\":{}}}", vector["_session_expiry"]);
+        let object = if vector["present"] == true { present } else { "{}".to_owned() };
         let data = data(&object);
         assert!(data.members().next().is_none(), "{name}: it is no data");
         let expiry = read(&data, None);
         let session = session(data, expiry, NOW);
-        let (age, date) = (&vector["get_expiry_age"], &vector["get_expiry_date"]);
+        let (age, ends) = (&vector["get_expiry_age"], &vector["get_expiry_date"]);
         if age["error"].is_string() || age.is_array() {
             assert_eq!(expiry, Expiry::Default, "{name}");
             refused += 1;
@@ -66,10 +64,10 @@ fn an_expiry_means_what_it_means_to_django() {
         if !matches!(expiry, Expiry::At(_)) {
             assert!((ours - age).abs() < 1e-9, "{name}: {ours}");
         }
-        if let Some(date) = date.as_str() {
-            let date = iso::read(date, None).unwrap();
-            let date = if matches!(expiry, Expiry::At(_)) { date } else { date.max(NOW) };
-            assert_eq!(session.deadline(&rules, NOW), date, "{name}");
+        if let Some(ends) = ends.as_str() {
+            let ends = iso::read(ends, None).unwrap();
+            let ends = if matches!(expiry, Expiry::At(_)) { ends } else { ends.max(NOW) };
+            assert_eq!(session.deadline(&rules, NOW), ends, "{name}");
         }
         if vector["_session_expiry"] != "" {
             let until_close = session.cookie_age(&rules, NOW).is_none();
