@@ -1,8 +1,12 @@
 //! Sessions as bytes in a store. To add a format: one file here that encodes and decodes, and its arm in [`Codec`].
 
 mod django;
+mod input;
 mod msgpack;
 pub mod native;
+mod numbers;
+mod pack;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -52,7 +56,7 @@ impl Codec {
 
     /// Whether the store calls records by the ids of their sessions, which are secrets.
     pub fn names_ids(&self) -> bool {
-        matches!(self.0, Form::Django(_))
+        !self.has_grace()
     }
 
     /// Whether a record can say that its session moved on to another key.

@@ -24,9 +24,10 @@ const VERSION: u64 = 1;
 /// Engines take keys of printable ASCII, the narrowest of them 250 bytes.
 const MAX_KEY_BYTES: usize = 250;
 
+/// What there is to say about a session beside its data.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+pub(super) struct Head {
     v: u64,
     created: i64,
     saved: i64,
@@ -68,34 +69,79 @@ struct WrittenPredecessor {
 
 /// Writes a session as a record. Times keep their milliseconds, durations lose what is below one.
 pub fn encode(session: &Session) -> Bytes {
-    let head = Head {
-        v: VERSION,
-        created: session.created_at.as_millis(),
-        saved: session.saved_at.as_millis(),
-        expiry: match session.expiry {
-            Expiry::At(instant) => Some(WrittenExpiry::At(instant.as_millis())),
-            Expiry::BrowserClose => Some(WrittenExpiry::BrowserClose),
-            Expiry::Default => None,
-            Expiry::After(age) => Some(WrittenExpiry::After(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
-        },
-        retired: session.retired.as_ref().map(|retired| WrittenRetired {
-            until: retired.until.as_millis(),
-            successor: retired.successor.as_str().to_owned(),
-        }),
-        predecessors: session
-            .predecessors
-            .iter()
-            .map(|predecessor| WrittenPredecessor {
-                key: predecessor.key.as_str().to_owned(),
-                until: predecessor.until.as_millis(),
-            })
-            .collect(),
-    };
-    // Numbers, strings and lists of them: there is nothing in it that serde_json could refuse.
-    let mut record = serde_json::to_vec(&head).unwrap_or_default();
+    let mut record = Head::of(session).text();
     record.push(b'\n');
     record.extend_from_slice(session.data.wire());
     record.into()
+}
+
+impl Head {
+    pub(super) fn of(session: &Session) -> Self {
+        Self {
+            v: VERSION,
+            created: session.created_at.as_millis(),
+            saved: session.saved_at.as_millis(),
+            expiry: match session.expiry {
+                Expiry::At(instant) => Some(WrittenExpiry::At(instant.as_millis())),
+                Expiry::BrowserClose => Some(WrittenExpiry::BrowserClose),
+                Expiry::Default => None,
+                Expiry::After(age) => Some(WrittenExpiry::After(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
+            },
+            retired: session.retired.as_ref().map(|retired| WrittenRetired {
+                until: retired.until.as_millis(),
+                successor: retired.successor.as_str().to_owned(),
+            }),
+            predecessors: session
+                .predecessors
+                .iter()
+                .map(|predecessor| WrittenPredecessor {
+                    key: predecessor.key.as_str().to_owned(),
+                    until: predecessor.until.as_millis(),
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn text(&self) -> Vec<u8> {
+        // Numbers, strings and lists of them: there is nothing in it that serde_json could refuse.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Looks for another version only in what is no head of this one, so that ordinary records are read once.
+    pub(super) fn read(text: &[u8]) -> Result<Self, DecodeError> {
+        let head = serde_json::from_slice(text).map_err(|_| DecodeError::Malformed);
+        let v = match &head {
+            Ok(Self { v, .. }) => *v,
+            Err(_) => serde_json::from_slice(text).map(|HeadVersion { v }| v).map_err(|_| DecodeError::Malformed)?,
+        };
+        if v == VERSION { head } else { Err(DecodeError::Version(v)) }
+    }
+
+    /// The session that it is the head of.
+    pub(super) fn with(self, data: Data) -> Result<Session, DecodeError> {
+        let retired = match self.retired {
+            Some(retired) => {
+                Some(Retired { until: Timestamp::from_millis(retired.until), successor: key(retired.successor)? })
+            }
+            None => None,
+        };
+        let predecessors = self.predecessors.into_iter().map(|predecessor| {
+            Ok(Predecessor { key: key(predecessor.key)?, until: Timestamp::from_millis(predecessor.until) })
+        });
+        Ok(Session {
+            data,
+            created_at: Timestamp::from_millis(self.created),
+            saved_at: Timestamp::from_millis(self.saved),
+            expiry: match self.expiry {
+                None => Expiry::Default,
+                Some(WrittenExpiry::After(millis)) => Expiry::After(Duration::from_millis(millis)),
+                Some(WrittenExpiry::At(millis)) => Expiry::At(Timestamp::from_millis(millis)),
+                Some(WrittenExpiry::BrowserClose) => Expiry::BrowserClose,
+            },
+            retired,
+            predecessors: predecessors.collect::<Result<_, DecodeError>>()?,
+        })
+    }
 }
 
 /// Reads a record. The data is a slice of it, not a copy.
@@ -105,40 +151,9 @@ pub fn encode(session: &Session) -> Bytes {
 pub fn decode(record: &Bytes) -> Result<Session, DecodeError> {
     let end = record.iter().position(|&byte| byte == b'\n').ok_or(DecodeError::Malformed)?;
     let (head, _) = record.split_at_checked(end).ok_or(DecodeError::Malformed)?;
-    let head = read_head(head)?;
+    let head = Head::read(head)?;
     let data = Data::parse(record.slice(end + 1..)).map_err(DecodeError::Data)?;
-    let retired = match head.retired {
-        Some(retired) => {
-            Some(Retired { until: Timestamp::from_millis(retired.until), successor: key(retired.successor)? })
-        }
-        None => None,
-    };
-    let predecessors = head.predecessors.into_iter().map(|predecessor| {
-        Ok(Predecessor { key: key(predecessor.key)?, until: Timestamp::from_millis(predecessor.until) })
-    });
-    Ok(Session {
-        data,
-        created_at: Timestamp::from_millis(head.created),
-        saved_at: Timestamp::from_millis(head.saved),
-        expiry: match head.expiry {
-            None => Expiry::Default,
-            Some(WrittenExpiry::After(millis)) => Expiry::After(Duration::from_millis(millis)),
-            Some(WrittenExpiry::At(millis)) => Expiry::At(Timestamp::from_millis(millis)),
-            Some(WrittenExpiry::BrowserClose) => Expiry::BrowserClose,
-        },
-        retired,
-        predecessors: predecessors.collect::<Result<_, DecodeError>>()?,
-    })
-}
-
-/// Looks for another version only in what is no head of this one, so that ordinary records are read once.
-fn read_head(text: &[u8]) -> Result<Head, DecodeError> {
-    let head = serde_json::from_slice(text).map_err(|_| DecodeError::Malformed);
-    let v = match &head {
-        Ok(Head { v, .. }) => *v,
-        Err(_) => serde_json::from_slice(text).map(|HeadVersion { v }| v).map_err(|_| DecodeError::Malformed)?,
-    };
-    if v == VERSION { head } else { Err(DecodeError::Version(v)) }
+    head.with(data)
 }
 
 /// A key as engines take it.
@@ -148,7 +163,7 @@ pub(in crate::session) fn key(text: String) -> Result<Key, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -210,7 +225,7 @@ mod tests {
         }
     }
 
-    fn any_session() -> impl Strategy<Value = Session> {
+    pub(in crate::session::codec) fn any_session() -> impl Strategy<Value = Session> {
         let expiry = prop_oneof![
             any::<i64>().prop_map(|millis| Expiry::At(Timestamp::from_millis(millis))),
             Just(Expiry::BrowserClose),

@@ -1,20 +1,118 @@
 //! The entry of a cache: a serialized dictionary, perhaps compressed.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
+use super::compress::{compress, decompress};
 use super::dict::{Entry, Member};
+use super::{messagepack, pickle};
+use crate::session::data::MAX_DEPTH;
+use crate::session::json;
 use crate::store::{Compressor, Serializer};
 
 /// Writes the members of a session as the value of a cache entry.
+#[expect(single_use_lifetimes, reason = "what an iterator borrows cannot go without a name")]
 pub(super) fn encode<'a>(
-    _members: impl Iterator<Item = Member<'a>>,
-    _serializer: Serializer,
-    _compressor: Compressor,
+    members: impl Iterator<Item = Member<'a>>,
+    serializer: Serializer,
+    compressor: Compressor,
 ) -> Bytes {
-    Bytes::new()
+    let members: Vec<_> = members.collect();
+    let value = match serializer {
+        Serializer::Json => write_json(&members),
+        Serializer::Msgpack => messagepack::write(&members),
+        Serializer::Pickle => pickle::write(&members),
+    };
+    compress(value, compressor).into()
 }
 
 /// Reads the value of a cache entry; `None` if it is no dictionary.
-pub(super) fn decode(_value: &[u8], _serializer: Serializer, _compressor: Compressor) -> Option<Vec<Entry>> {
-    None
+///
+/// django-redis first looks whether a value is the text of an integer, then whether it is compressed, and else takes it
+/// as it is. Integers are no dictionaries in any of the formats, so the first look is not needed here.
+pub(super) fn decode(value: &[u8], serializer: Serializer, compressor: Compressor) -> Option<Vec<Entry>> {
+    let value = decompress(value, compressor).map_or(Cow::Borrowed(value), Cow::Owned);
+    match serializer {
+        Serializer::Json => read_json(&value),
+        Serializer::Msgpack => messagepack::read(&value),
+        Serializer::Pickle => pickle::read(&value),
+    }
 }
+
+/// JSON as Python's `json.dumps` has it: spaces after commas and colons.
+fn write_json(members: &[Member<'_>]) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for member in members {
+        if out.len() > 1 {
+            out.extend_from_slice(b", ");
+        }
+        match *member {
+            Member::Plain { name, value } => {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b": ");
+                write_spaced(&mut out, value);
+            }
+            Member::Opaque(written) => out.extend_from_slice(written),
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+fn write_spaced(out: &mut Vec<u8>, value: &str) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in value.bytes() {
+        out.push(byte);
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' if !in_string => out.push(b' '),
+            _ => {}
+        }
+    }
+}
+
+fn read_json(value: &[u8]) -> Option<Vec<Entry>> {
+    let text = json::compact(value, MAX_DEPTH).ok().filter(|text| text.starts_with('{'))?;
+    let entry = |member: json::Member<'_>| Entry {
+        key: Some(member.key().into_owned()),
+        json: Some(member.value.to_owned()),
+        written: format!("{}: {}", member.name, member.value).into(),
+    };
+    Some(json::Members::new(&text).map(entry).collect())
+}
+
+/// The members of a dictionary while it is read: as in Python one that comes again takes the place of the first.
+#[derive(Default)]
+pub(super) struct Entries {
+    list: Vec<Entry>,
+    places: HashMap<String, usize>,
+}
+
+impl Entries {
+    pub(super) fn put(&mut self, entry: Entry) {
+        let before = match &entry.key {
+            Some(key) => self.places.get(key).and_then(|&place| self.list.get_mut(place)),
+            None => None,
+        };
+        if let Some(before) = before {
+            *before = entry;
+            return;
+        }
+        if let Some(key) = &entry.key {
+            self.places.insert(key.clone(), self.list.len());
+        }
+        self.list.push(entry);
+    }
+
+    pub(super) fn into_list(self) -> Vec<Entry> {
+        self.list
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! Django's formats.
 
 mod cache;
+mod compress;
 mod dict;
+mod messagepack;
+mod pickle;
 
 use bytes::Bytes;
 
