@@ -18,11 +18,11 @@ use serde::Serialize;
 
 use self::seen::Seen;
 use self::steps::{Brought, Checked, bring, check, end};
+use super::CommandError;
 use super::progress::Progress;
 use super::report::table;
 use super::transfer::Unfit;
 use super::walk::every_key;
-use super::CommandError;
 use crate::session::codec::Codec;
 use crate::sessions::Records;
 use crate::store::Key;
@@ -112,11 +112,7 @@ impl Run {
 ///
 /// # Errors
 /// When a store fails for longer than a moment, and as [`refuse`].
-pub async fn copy(
-    from: &Arc<Records>,
-    to: &Arc<Records>,
-    progress: &mut Progress,
-) -> Result<Copied, CommandError> {
+pub async fn copy(from: &Arc<Records>, to: &Arc<Records>, progress: &mut Progress) -> Result<Copied, CommandError> {
     let mut stages = Stages::new(from, to)?;
     stages.bring_over(progress).await?;
     stages.look_again(progress).await?;

@@ -69,7 +69,11 @@ pub(super) async fn export(
             let mut lines = BufWriter::new(new);
             let exported = write(records, keys_are_ids, &mut lines, &failed).await?;
             // Whoever removes the sessions next must find them here.
-            lines.into_inner().map_err(io::IntoInnerError::into_error).and_then(|new| new.sync_all()).map_err(failed)?;
+            lines
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .and_then(|new| new.sync_all())
+                .map_err(failed)?;
             output.tell(&exported)?;
             exported
         }

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_others_write_in_this_form_is_read() {
-        let text = r#"{ "key": "k", "expires_at": 6, "session": {"v":1, "created":1, "saved":2}, "data": {"ä": [1, 2]} }"#;
+        let text =
+            r#"{ "key": "k", "expires_at": 6, "session": {"v":1, "created":1, "saved":2}, "data": {"ä": [1, 2]} }"#;
         let read = Line::read(text).unwrap();
         assert_eq!(read.session.data.as_str(), r#"{"\u00e4":[1,2]}"#);
     }

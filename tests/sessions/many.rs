@@ -27,7 +27,11 @@ async fn fill(records: Arc<Records>, count: u32) {
         let (store, codec, clock) = (records.store.clone(), records.codec.clone(), records.clock.clone());
         under_way.spawn(async move {
             let key = codec.key(&id(number));
-            let value = codec.encode(&key, &session(&format!("{{\"n\":{number},\"f\":1.5,\"l\":[\"\\u00e4\",null]}}"), clock.now()), clock.now());
+            let value = codec.encode(
+                &key,
+                &session(&format!("{{\"n\":{number},\"f\":1.5,\"l\":[\"\\u00e4\",null]}}"), clock.now()),
+                clock.now(),
+            );
             let saved = store.save(&key, Expected::Absent, value, clock.now().plus(HOUR)).await.unwrap();
             assert!(matches!(saved, Saved::Stored(_)));
         });
@@ -68,7 +72,10 @@ async fn count_tells_the_living_and_clear_expired_removes_the_others() {
     let config = text(&place.file);
     let said = run(&["--config", config, "count"]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    assert_eq!(said.out, "      1234  live\n         1  old keys of them\n         1  expired\n         1  unreadable\n");
+    assert_eq!(
+        said.out,
+        "      1234  live\n         1  old keys of them\n         1  expired\n         1  unreadable\n"
+    );
     let said = run(&["--config", config, "count", "--json"]);
     assert_eq!(said.json(), json!({ "live": MANY, "retired": 1, "expired": 1, "unreadable": 1 }));
 
@@ -110,9 +117,7 @@ async fn an_export_comes_back_whole_in_another_store() {
 
     let import = |options: &[&str]| run(&[&["--config", text(&to.file), "import", text(&file)], options].concat());
     let said = import(&["--json"]);
-    let counts = |imported: u32, replaced: u32, skipped: u32| {
-        json!({ "imported": imported, "replaced": replaced, "skipped": skipped, "expired": 0, "failed": 0, "complete": true })
-    };
+    let counts = |imported: u32, replaced: u32, skipped: u32| json!({ "imported": imported, "replaced": replaced, "skipped": skipped, "expired": 0, "failed": 0, "complete": true });
     assert_eq!((said.code, said.json()), (Some(0), counts(MANY, 0, 0)), "{}", said.err);
     let back = export(&to, &folder.path().join("back.jsonl"));
     assert_eq!(sorted(&back), sorted(&exported));

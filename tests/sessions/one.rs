@@ -71,10 +71,9 @@ async fn the_exit_code_tells_found_from_not_found_and_from_wrong() {
         }
     }
     let gone = Place::new(folder.path(), "b", "engine = 'redis'\nformat = 'native'");
-    let redis = std::fs::read_to_string(&gone.file).unwrap().replace(
-        &format!("sqlite://{}", gone.database.display()),
-        "redis://:hunter2@127.0.0.1:1",
-    );
+    let redis = std::fs::read_to_string(&gone.file)
+        .unwrap()
+        .replace(&format!("sqlite://{}", gone.database.display()), "redis://:hunter2@127.0.0.1:1");
     std::fs::write(&gone.file, redis).unwrap();
     let said = run(&["--config", text(&gone.file), "count"]);
     assert_eq!(said.code, Some(69), "{said:?}");
