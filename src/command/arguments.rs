@@ -59,6 +59,8 @@ pub enum Action {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Make the table for engine = "db" if it is not there, as the proxy does at its start unless auto_migrate = false.
+    Migrate,
     /// Bring all sessions from one store into another, while proxies use both.
     ///
     /// A session that is newer at the target is left alone. Then everything is looked at again: what changed meanwhile is

@@ -11,10 +11,13 @@ mod report;
 mod transfer;
 mod walk;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use self::arguments::{Action, Sessions};
 use self::report::Output;
@@ -22,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::sessions::Records;
-use crate::store::{self, Engine, StoreError};
+use crate::store::{self, Engine, StoreError, StoreSettings};
 use crate::telemetry;
 
 pub use self::progress::Progress;
@@ -109,11 +112,16 @@ async fn act(wanted: &Sessions) -> Result<Verdict, CommandError> {
         (Some(file), _) => load(file)?,
     };
     telemetry::install(&config.log).map_err(CommandError::Log)?;
+    if let Action::Migrate = wanted.action {
+        store::migrate(&settings(&config), config.codec.foreign()).await.map_err(CommandError::Unopened)?;
+        output.tell(&Migrated { table: true })?;
+        return Ok(Verdict::Yes);
+    }
     let records = open(config).await?;
     match &wanted.action {
         Action::ClearExpired => count::clear_expired(&records, output).await,
         // Taken above.
-        Action::Copy { .. } => Ok(Verdict::No),
+        Action::Copy { .. } | Action::Migrate => Ok(Verdict::No),
         Action::Count => count::count(&records, output).await,
         Action::Delete { key } => one::delete(&records, &one::read_key(key)?, output).await,
         Action::Exists { key } => one::exists(&records, &one::read_key(key)?, output).await,
@@ -135,12 +143,27 @@ fn load(file: &Path) -> Result<Config, CommandError> {
     Err(CommandError::Impossible(format!("{}: the sessions of engine = \"{engine}\" {why}", file.display())))
 }
 
+/// `[store]`, with an operator's patience.
+fn settings(config: &Config) -> StoreSettings {
+    StoreSettings { timeout: config.store.timeout.max(PATIENCE), ..config.store.clone() }
+}
+
 async fn open(config: Config) -> Result<Arc<Records>, CommandError> {
-    let mut settings = config.store;
-    settings.timeout = settings.timeout.max(PATIENCE);
+    let settings = settings(&config);
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new()));
     let store = store::open(&settings, config.codec.foreign(), clock.clone(), Arc::clone(&metrics))
         .await
         .map_err(CommandError::Unopened)?;
     Ok(Arc::new(Records { store, codec: config.codec, clock, metrics, rules: Arc::new(config.session) }))
+}
+
+#[derive(Serialize)]
+struct Migrated {
+    table: bool,
+}
+
+impl fmt::Display for Migrated {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the table is there")
+    }
 }

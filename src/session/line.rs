@@ -47,6 +47,8 @@ struct WrittenMember {
     key: Option<Box<str>>,
     /// Base64.
     written: String,
+    /// As in [`OpaqueMember`].
+    place: usize,
 }
 
 /// Why a line is no session. Never with a part of the line.
@@ -71,7 +73,11 @@ impl Line {
         let data: &RawValue = serde_json::from_str(self.session.data.as_str()).map_err(|_| LineError::Malformed)?;
         let opaque = self.session.data.opaque().iter();
         let opaque = opaque
-            .map(|member| WrittenMember { key: member.key.clone(), written: STANDARD.encode(&member.written) })
+            .map(|member| WrittenMember {
+                key: member.key.clone(),
+                written: STANDARD.encode(&member.written),
+                place: member.place,
+            })
             .collect();
         let expires_at = self.expires_at.as_millis();
         let written = Written { key: self.key.as_str(), expires_at, session: head, data, opaque };
@@ -97,7 +103,7 @@ impl Line {
                 return Err(LineError::Malformed);
             }
             let written = STANDARD.decode(&member.written).map_err(|_| LineError::Malformed)?.into();
-            opaque.push(OpaqueMember { key: member.key, written });
+            opaque.push(OpaqueMember { key: member.key, written, place: member.place });
         }
         let session = Session { data: session.data.with_opaque(opaque), ..session };
         Ok(Self { key, expires_at: Timestamp::from_millis(written.expires_at), session })
@@ -115,8 +121,8 @@ mod tests {
     fn line() -> Line {
         let data = Data::parse(Bytes::from_static(b"{\"a\":1.10,\"b\\u00e9\":[]}")).unwrap();
         let opaque = vec![
-            OpaqueMember { key: Some("when".into()), written: Bytes::from_static(b"\x80\x05\n\xff") },
-            OpaqueMember { key: None, written: Bytes::from_static(b"K\x01") },
+            OpaqueMember { key: Some("when".into()), written: Bytes::from_static(b"\x80\x05\n\xff"), place: 0 },
+            OpaqueMember { key: None, written: Bytes::from_static(b"K\x01"), place: 2 },
         ];
         let session = Session {
             data: data.with_opaque(opaque),

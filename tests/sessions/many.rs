@@ -27,7 +27,11 @@ async fn fill(records: Arc<Records>, count: u32) {
         let (store, codec, clock) = (records.store.clone(), records.codec.clone(), records.clock.clone());
         under_way.spawn(async move {
             let key = codec.key(&id(number));
-            let value = codec.encode(&key, &session(&format!("{{\"n\":{number}}}"), clock.now()), clock.now());
+            let value = codec.encode(
+                &key,
+                &session(&format!("{{\"n\":{number},\"f\":1.5,\"l\":[\"\\u00e4\",null]}}"), clock.now()),
+                clock.now(),
+            );
             let saved = store.save(&key, Expected::Absent, value, clock.now().plus(HOUR)).await.unwrap();
             assert!(matches!(saved, Saved::Stored(_)));
         });
@@ -99,7 +103,8 @@ fn sorted(export: &str) -> Vec<&str> {
 #[tokio::test]
 async fn an_export_comes_back_whole_in_another_store() {
     let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from", "to"].map(|name| Place::new(folder.path(), name, ""));
+    let from = Place::new(folder.path(), "from", "");
+    let to = Place::new(folder.path(), "to", "format = 'msgpack'");
     fill(from.open().await, MANY).await;
     let file = folder.path().join("sessions.jsonl");
     let exported = export(&from, &file);
@@ -124,7 +129,7 @@ async fn an_export_comes_back_whole_in_another_store() {
     assert_eq!(import(&["--json"]).json(), counts(1, 0, MANY - 1));
     assert_eq!(get(&records, &changed).await.unwrap().data.as_str(), "{\"later\":1}");
     assert_eq!(import(&["--json", "--overwrite"]).json(), counts(0, 1, MANY - 1));
-    assert_eq!(get(&records, &changed).await.unwrap().data.as_str(), "{\"n\":1}");
+    assert_eq!(get(&records, &changed).await.unwrap().data.value("n"), Some("1"));
     assert!(import(&[]).out.contains("      1234  skipped, for they are there already\n"));
 }
 
@@ -168,7 +173,8 @@ fn copy(from: &Place, to: &Place, options: &[&str]) -> crate::program::Said {
 #[tokio::test]
 async fn copy_brings_everything_over_and_again_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from", "to"].map(|name| Place::new(folder.path(), name, ""));
+    let from = Place::new(folder.path(), "from", "format = 'msgpack'");
+    let to = Place::new(folder.path(), "to", "");
     fill(from.open().await, MANY).await;
     let said = copy(&from, &to, &[]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));

@@ -127,3 +127,18 @@ fn what_no_other_process_reaches_is_refused() {
         assert_eq!(run(arguments).code, Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn migrate_makes_the_table_that_the_proxy_must_not_make() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path(), "a", "auto_migrate = false");
+    let config = text(&place.file);
+    let said = run(&["--config", config, "count"]);
+    assert_eq!(said.code, Some(69), "{said:?}");
+    assert!(said.err.contains("`cloakroom sessions migrate`"), "{said:?}");
+    for _ in 0..2 {
+        let said = run(&["--config", config, "migrate"]);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "the table is there\n", ""));
+    }
+    assert_eq!(run(&["--config", config, "count", "--json"]).json()["live"], 0);
+}

@@ -75,7 +75,7 @@ impl Codec {
 
     /// Whether the store calls records by the ids of their sessions, which are secrets.
     pub fn names_ids(&self) -> bool {
-        matches!(self.form, Form::Django(_))
+        !self.has_grace()
     }
 
     /// Whether a record can say that its session moved on to another key.
