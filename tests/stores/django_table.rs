@@ -43,13 +43,13 @@ each! {
 }
 
 fn django(fixture: Fixture) -> Fixture {
-    Fixture { clock: Clock::manual(Timestamp::from_millis(NOW)), ..fixture.as_django() }
+    Fixture { clock: Clock::manual(Timestamp::from_millis(NOW)), ..fixture.with_djangos_table() }
 }
 
 fn vectors(kind: &str, vendor: &str) -> Vec<Value> {
     let all: Value = serde_json::from_str(VECTORS).unwrap();
-    let ours = |vector: &&Value| vector["kind"] == kind && (vector["vendor"] == vendor || vector["vendor"].is_null());
-    all["vectors"].as_array().unwrap().iter().filter(ours).cloned().collect()
+    let is_meant = |one: &&Value| one["kind"] == kind && (one["vendor"] == vendor || one["vendor"].is_null());
+    all["vectors"].as_array().unwrap().iter().filter(is_meant).cloned().collect()
 }
 
 fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
@@ -225,7 +225,7 @@ async fn the_same_value_again_is_no_conflict(fixture: Fixture, _: &str) {
 
 #[tokio::test]
 async fn a_file_of_djangos_keeps_its_journal() {
-    let fixture = Fixture::db().as_django();
+    let fixture = Fixture::db().with_djangos_table();
     fixture.sql("CREATE TABLE django_session (session_key varchar(40) NOT NULL PRIMARY KEY, session_data text NOT NULL, expire_date datetime NOT NULL)");
     let store = fixture.open().await;
     stored(&*store, &key(), Expected::Absent, "x", fixture.later(HOUR)).await;
@@ -245,7 +245,7 @@ async fn a_file_of_djangos_keeps_its_journal() {
 
 #[tokio::test]
 async fn a_place_without_a_time_zone_is_refused() {
-    let mut fixture = Fixture::db().as_django();
+    let mut fixture = Fixture::db().with_djangos_table();
     fixture.settings.django = toml::from_str("use_tz = false\ntime_zone = 'Europe/Atlantis'").ok();
     let error = fixture.try_open().await.err().unwrap();
     assert!(chain(&error).contains("store.django.time_zone = Europe/Atlantis"), "{}", chain(&error));
@@ -253,7 +253,7 @@ async fn a_place_without_a_time_zone_is_refused() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_absent_and_stays() {
-    let fixture = Fixture::db().as_django();
+    let fixture = Fixture::db().with_djangos_table();
     let store = fixture.open().await;
     for (data, date) in [("'data'", "'soon and for ever'"), ("'data'", "x'ff'"), ("7.5", "'2999-13-01 00:00:00'")] {
         fixture.sql(&format!("REPLACE INTO django_session VALUES ('visitor', {data}, {date})"));

@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     /// The same database with Django's table instead of ours.
-    pub fn as_django(self) -> Self {
+    pub fn with_djangos_table(self) -> Self {
         Self { foreign: Some(Arc::new(Rows)), ..self }
     }
 

@@ -106,9 +106,9 @@ macro_rules! django_suite {
 }
 
 django_suite! {
-    db_as_django = Fixture::db().as_django();
-    mysql_as_django = Fixture::mysql().as_django();
-    postgres_as_django = Fixture::postgres().as_django();
+    db_as_django = Fixture::db().with_djangos_table();
+    mysql_as_django = Fixture::mysql().with_djangos_table();
+    postgres_as_django = Fixture::postgres().with_djangos_table();
 }
 
 macro_rules! survivors {

@@ -197,7 +197,7 @@ async fn a_table_that_is_missing_is_made_or_told(mut fixture: Fixture) {
     let store = fixture.open().await;
     stored(&*store, &key(), Expected::Absent, "x", fixture.later(HOUR)).await;
 
-    let mut fixture = fixture.as_django();
+    let mut fixture = fixture.with_djangos_table();
     fixture.settings.auto_migrate = None;
     fixture.settings.django = Some(toml::from_str("table = 'account_session'").unwrap());
     let error = fixture.try_open().await.err().unwrap();
@@ -208,7 +208,7 @@ async fn many_who_start_at_once_make_one_table(fixture: Fixture) {
     let opened = at_once((0..8).map(|_| fixture.open())).await;
     stored(&*opened[0], &key(), Expected::Absent, "x", fixture.later(HOUR)).await;
     assert_eq!(value(&*opened[7], &key()).await.unwrap(), "x");
-    let fixture = fixture.as_django();
+    let fixture = fixture.with_djangos_table();
     assert_eq!(at_once((0..8).map(|_| fixture.open())).await.len(), 8);
 }
 
@@ -230,7 +230,7 @@ async fn at_once<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> V
 }
 
 async fn every_key_of_djangos_is_on_one_page(fixture: Fixture) {
-    every_key_is_on_one_page(fixture.as_django()).await;
+    every_key_is_on_one_page(fixture.with_djangos_table()).await;
 }
 
 async fn every_key_is_on_one_page(fixture: Fixture) {
