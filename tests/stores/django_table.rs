@@ -226,7 +226,7 @@ async fn the_same_value_again_is_no_conflict(fixture: Fixture, _: &str) {
 #[tokio::test]
 async fn a_file_of_djangos_keeps_its_journal() {
     let fixture = Fixture::db().with_djangos_table();
-    fixture.sql("CREATE TABLE django_session (session_key varchar(40) NOT NULL PRIMARY KEY, session_data text NOT NULL, expire_date datetime NOT NULL)");
+    fixture.sql("CREATE TABLE django_session (session_key PRIMARY KEY, session_data, expire_date)");
     let store = fixture.open().await;
     stored(&*store, &key(), Expected::Absent, "x", fixture.later(HOUR)).await;
     assert_eq!(fixture.sql("PRAGMA journal_mode"), "delete");

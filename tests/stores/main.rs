@@ -17,6 +17,7 @@ mod redis_faults;
 mod redis_layout;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod server_logins;
 mod servers;
 
 use fixture::Fixture;
