@@ -23,9 +23,9 @@ pub struct Fixture {
     pub redis: Option<RedisServer>,
     pub postgres: Option<PostgresServer>,
     pub mysql: Option<MySqlServer>,
-    foreign: Option<Arc<dyn ForeignRecords>>,
+    pub foreign: Option<Arc<dyn ForeignRecords>>,
     pub directory: TempDir,
-    guarded: bool,
+    pub guarded: bool,
 }
 
 impl Fixture {
@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     /// The same database with Django's table instead of ours.
-    pub fn as_django(self) -> Self {
+    pub fn with_djangos_table(self) -> Self {
         Self { foreign: Some(Arc::new(Rows)), ..self }
     }
 
@@ -89,6 +89,55 @@ impl Fixture {
 
     pub fn guarded(self) -> Self {
         Self { guarded: true, ..self }
+    }
+
+    /// Runs statements beside the engine, and tells what they find: a line a row, `|` between columns.
+    pub fn sql(&self, statements: &str) -> String {
+        match (&self.postgres, &self.mysql) {
+            (Some(server), _) => server.sql(statements),
+            (_, Some(server)) => server.sql(statements).replace('\t', "|"),
+            _ => self.sql_in_file(statements),
+        }
+    }
+
+    fn sql_in_file(&self, statements: &str) -> String {
+        let database = rusqlite::Connection::open(self.directory.path().join("sessions.sqlite3")).unwrap();
+        database.busy_timeout(Duration::from_secs(60)).unwrap();
+        let mut statement = match database.prepare(statements) {
+            Ok(statement) if statement.column_count() > 0 => statement,
+            _ => {
+                database.execute_batch(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
+                return String::new();
+            }
+        };
+        let columns = statement.column_count();
+        let text = |row: &rusqlite::Row<'_>| {
+            let texts = (0..columns).map(|column| match row.get_ref(column).unwrap() {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => String::from_utf8_lossy(other.as_bytes_or_null().unwrap().unwrap_or_default()).into_owned(),
+            });
+            Ok(texts.collect::<Vec<_>>().join("|"))
+        };
+        let rows: Result<Vec<String>, _> = statement.query_map((), text).unwrap().collect();
+        rows.unwrap().join("\n")
+    }
+
+    pub fn end_all_connections(&self) -> usize {
+        match (&self.postgres, &self.mysql) {
+            (Some(server), _) => server.end_all_connections(),
+            (_, Some(server)) => server.end_all_connections(),
+            _ => panic!("a file has no connections to end"),
+        }
+    }
+
+    pub fn stop_server(&mut self) {
+        self.postgres.iter_mut().for_each(PostgresServer::stop);
+        self.mysql.iter_mut().for_each(MySqlServer::stop);
+    }
+
+    pub fn restart_server(&mut self) {
+        self.postgres.iter_mut().for_each(PostgresServer::restart);
+        self.mysql.iter_mut().for_each(MySqlServer::restart);
     }
 
     pub async fn try_open(&self) -> Result<Arc<dyn SessionStore>, StoreError> {

@@ -4,6 +4,7 @@
 
 mod cases;
 mod database;
+mod django_table;
 mod eviction;
 mod fixture;
 mod guard;
@@ -16,6 +17,8 @@ mod redis_faults;
 mod redis_layout;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod server_logins;
+mod servers;
 
 use fixture::Fixture;
 
@@ -71,6 +74,42 @@ suite! {
     redis_unix_guarded = Fixture::redis_unix().guarded();
     redis_tls_acl = Fixture::redis_tls();
     redis_tls_acl_guarded = Fixture::redis_tls().guarded();
+}
+
+/// What Django's table has a place for. It takes text under short keys until the year 9999, and its version is a digest:
+/// the same for the same value.
+macro_rules! django_suite {
+    ($($engine:ident = $fixture:expr;)+) => {
+        $(mod $engine {
+            use super::*;
+            suite! { @ $fixture, cases =>
+                absent_is_not_found
+                a_saved_record_comes_back
+                save_absent_over_a_living_record_conflicts
+                save_over_another_version_conflicts
+                deleted_stays_deleted
+                a_record_ends_at_its_deadline
+                an_expired_record_gives_way_to_a_new_one_only
+                touch_moves_the_deadline_forward_only
+                touch_keeps_version_and_value
+                touch_needs_the_version
+                attached_handles_see_one_store
+                sweep_takes_the_expired_only
+                a_future_that_was_dropped_harms_nobody
+            }
+            suite! { @ $fixture, races =>
+                touch_and_save_at_the_same_time_lose_nothing
+                of_many_who_create_one_wins
+                a_counter_loses_nothing
+            }
+        })+
+    };
+}
+
+django_suite! {
+    db_as_django = Fixture::db().with_djangos_table();
+    mysql_as_django = Fixture::mysql().with_djangos_table();
+    postgres_as_django = Fixture::postgres().with_djangos_table();
 }
 
 macro_rules! survivors {

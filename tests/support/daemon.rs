@@ -87,19 +87,19 @@ impl Home {
     pub fn copy_of(&self, template: &str, make: impl FnOnce(&Self)) {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let owner = self.account.map_or_else(|| "own".to_owned(), |(user, _)| user.to_string());
-        let made = all.join(format!("{template}-{owner}"));
+        let kept = all.join(format!("{template}-{owner}"));
         let lock = File::create(all.join(format!("{template}-{owner}.lock"))).expect("a file to lock");
         lock.lock().expect("a lock");
-        if made.exists() {
-            copy(&made, &self.path("data"));
+        if kept.exists() {
+            copy(&kept, &self.path("data"));
             return;
         }
         make(self);
         // A copy that was broken off is none.
-        let half = made.with_extension("half");
+        let half = kept.with_extension("half");
         let _ = std::fs::remove_dir_all(&half);
         copy(&self.path("data"), &half);
-        std::fs::rename(&half, &made).expect("a directory to rename");
+        std::fs::rename(&half, &kept).expect("a directory to rename");
     }
 
     /// Starts it and waits for a line in the file `log`; `None` if it ends before.

@@ -5,7 +5,7 @@
 mod daemon;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use self::daemon::{Home, PATIENCE, free_port, output, signal, write_certificates};
@@ -15,7 +15,7 @@ pub const PASSWORD: &str = "p@ss:w/rd?";
 /// As a URL has it.
 const LOGIN: &str = "cloakroom:p%40ss%3Aw%2Frd%3F";
 
-const ACCOUNT: &str = "CREATE DATABASE IF NOT EXISTS sessions CHARACTER SET utf8mb4;
+const ACCOUNT: &str = "CREATE DATABASE IF NOT EXISTS sessions CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci;
 CREATE USER IF NOT EXISTS cloakroom@'%' IDENTIFIED BY 'p@ss:w/rd?';
 GRANT ALL ON *.* TO cloakroom@'%';
 ";
@@ -108,10 +108,20 @@ impl MySqlServer {
 
     /// Runs statements, and tells what they find: a line a row, a tab between columns.
     pub fn sql(&self, statements: &str) -> String {
+        output(&mut self.client(statements), "mariadb-server").trim_end().to_owned()
+    }
+
+    /// Runs statements beside the test, until they end or their connection is ended.
+    pub fn sql_meanwhile(&self, statements: &str) -> Child {
+        self.client(statements).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a client")
+    }
+
+    fn client(&self, statements: &str) -> Command {
         let mut command = Command::new("mariadb");
         command.args(["--no-defaults", "--batch", "--skip-column-names", "--raw", "--user", USER]);
         command.arg(format!("--password={PASSWORD}")).arg("--socket").arg(self.home.path("socket"));
-        output(command.args(["--database=sessions", "--execute", statements]), "mariadb-server").trim_end().to_owned()
+        command.args(["--database=sessions", "--execute", statements]);
+        command
     }
 
     /// Ends every client's connection but the one that asks; how many there were.

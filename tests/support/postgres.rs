@@ -5,7 +5,7 @@
 mod daemon;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use self::daemon::{Home, PATIENCE, free_port, output, signal, write_certificates};
@@ -94,10 +94,19 @@ impl PostgresServer {
 
     /// Runs statements, and tells what they find: a line a row, `|` between columns.
     pub fn sql(&self, statements: &str) -> String {
+        output(&mut self.client(statements), "postgresql").trim_end().to_owned()
+    }
+
+    /// Runs statements beside the test, until they end or their connection is ended.
+    pub fn sql_meanwhile(&self, statements: &str) -> Child {
+        self.client(statements).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a client")
+    }
+
+    fn client(&self, statements: &str) -> Command {
         let mut command = Command::new(programs().join("psql"));
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", "postgres", "-c", statements]);
         command.args(["-p", &self.port.to_string(), "-h"]).arg(self.home.path(""));
-        output(&mut command, "postgresql").trim_end().to_owned()
+        command
     }
 
     /// Ends every client's connection but the one that asks; how many there were.

@@ -89,7 +89,7 @@ impl Carrier {
         let (seal, cookie_name) = match self {
             Self::Sealed { seal, cookie_name } => (seal, cookie_name),
             // Its age counts from the signature on, also where nothing but the key is new.
-            Self::Signed { django, .. } => return django.to_cookie(session, session.saved_at),
+            Self::Signed { django, .. } => return django.write_cookie(session, session.saved_at),
         };
         let record = native::encode(session);
         let deflated = deflate(&record).filter(|deflated| deflated.len() < record.len());
@@ -120,8 +120,8 @@ impl Carrier {
             Self::Sealed { seal, cookie_name } => read_sealed(seal, &binding(cookie_name, hosts), value, rules, now),
             Self::Signed { django, strict } => {
                 let value = std::str::from_utf8(value).ok()?;
-                let session = django.from_cookie(value, now).ok()?;
-                let old_key = strict.as_ref().is_some_and(|strict| strict.from_cookie(value, now).is_err());
+                let session = django.read_cookie(value, now).ok()?;
+                let old_key = strict.as_ref().is_some_and(|strict| strict.read_cookie(value, now).is_err());
                 Some(Carried { expires_at: session.deadline(rules, now), session, old_key })
             }
         }

@@ -46,8 +46,8 @@ impl Layout {
         }
     }
 
-    /// Whether there can be a record under this key. No key of Django's is longer or has anything but ASCII in it, and a
-    /// zero byte is an error to PostgreSQL.
+    /// Whether there can be a record under this key. No key of Django's is longer or has anything but ASCII in it, and
+    /// a zero byte is an error to PostgreSQL.
     pub(super) fn takes(&self, key: &Key) -> bool {
         let text = key.as_str();
         match self {

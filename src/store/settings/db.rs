@@ -234,25 +234,26 @@ mod tests {
         }
     }
 
-    fn tcp(host: &str, port: u16, tls: Option<Option<&str>>) -> Place {
-        let tls = tls.map(|file| Tls { ca_file: file.map(PathBuf::from) });
+    /// `ca_file`: `None` is no TLS, and nothing are the system's authorities.
+    fn tcp(host: &str, port: u16, ca_file: Option<&str>) -> Place {
+        let tls = ca_file.map(|file| Tls { ca_file: (!file.is_empty()).then(|| file.into()) });
         Place::Tcp { host: host.to_owned(), port, tls }
     }
 
     #[test]
     fn a_server_is_read_from_its_url() {
         for (url, place) in [
-            ("postgres://ann:p%40ss@db.example/shop", tcp("db.example", 5432, Some(None))),
+            ("postgres://ann:p%40ss@db.example/shop", tcp("db.example", 5432, Some(""))),
             ("postgresql://ann:p%40ss@127.0.0.1:6000/shop", tcp("127.0.0.1", 6000, None)),
             ("postgres://ann:p%40ss@[::1]:6000/shop", tcp("::1", 6000, None)),
             ("postgres://ann:p%40ss@db.example/shop?sslmode=disable", tcp("db.example", 5432, None)),
-            ("postgres://ann:p%40ss@localhost/shop?sslmode=require", tcp("localhost", 5432, Some(None))),
-            ("postgres://ann:p%40ss@localhost/shop?sslrootcert=/ca.pem", tcp("localhost", 5432, Some(Some("/ca.pem")))),
+            ("postgres://ann:p%40ss@localhost/shop?sslmode=require", tcp("localhost", 5432, Some(""))),
+            ("postgres://ann:p%40ss@localhost/shop?sslrootcert=/ca.pem", tcp("localhost", 5432, Some("/ca.pem"))),
             ("postgres://ann:p%40ss@/shop?host=/run/pg", Place::Socket("/run/pg".into(), 5432)),
             ("postgres://ann:p%40ss@%2Frun%2Fpg:6000/shop", Place::Socket("/run/pg".into(), 6000)),
-            ("mysql://ann:p%40ss@db.example/shop", tcp("db.example", 3306, Some(None))),
+            ("mysql://ann:p%40ss@db.example/shop", tcp("db.example", 3306, Some(""))),
             ("mariadb://ann:p%40ss@db.example/shop?ssl-mode=DISABLED", tcp("db.example", 3306, None)),
-            ("mysql://ann:p%40ss@localhost/shop?ssl-mode=VERIFY_IDENTITY", tcp("localhost", 3306, Some(None))),
+            ("mysql://ann:p%40ss@localhost/shop?ssl-mode=VERIFY_IDENTITY", tcp("localhost", 3306, Some(""))),
             ("mysql://ann:p%40ss@localhost/shop?socket=/run/my.sock", Place::Socket("/run/my.sock".into(), 3306)),
         ] {
             let server = server(url);

@@ -1,5 +1,5 @@
-//! What is said to PostgreSQL. Parameters are the same for both tables, except for the version, which comes last: keys and
-//! values as bytes, instants in milliseconds.
+//! What is said to PostgreSQL. Parameters are the same for both tables, except for the version, which comes last: keys
+//! and values as bytes, instants in milliseconds.
 
 use super::super::layout::Layout;
 use super::super::{BATCH, PAGE};

@@ -51,7 +51,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
 
 /// Whether the table is there, perhaps since now.
 fn table(connection: &mut Connection, words: &Words, layout: &Layout, missing: Missing) -> rusqlite::Result<bool> {
-    if connection.table_exists(None, layout.table())? {
+    if exists(connection, layout.table())? {
         return Ok(true);
     }
     if missing == Missing::Refuse || words.make.is_empty() {
@@ -59,11 +59,16 @@ fn table(connection: &mut Connection, words: &Words, layout: &Layout, missing: M
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another proxy may have made it while we waited for our turn.
-    if !transaction.table_exists(None, layout.table())? {
+    if !exists(&transaction, layout.table())? {
         transaction.execute_batch(words.make)?;
     }
     transaction.commit()?;
     Ok(true)
+}
+
+fn exists(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let found = connection.query_row("SELECT count(*) FROM sqlite_master WHERE name = ?1", [table], |row| row.get(0));
+    found.map(|count: u32| count > 0)
 }
 
 /// One more connection, for reading beside the writer.
