@@ -8,6 +8,7 @@ mod file;
 mod guarded;
 mod memcached;
 mod memory;
+mod record;
 mod redis;
 mod settings;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::cached_db::CachedDb;
 pub use self::guarded::Guarded;
 pub use self::settings::{
     CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheSettings, Serializer, StoreSettings,
