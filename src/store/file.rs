@@ -24,7 +24,8 @@ use self::folder::{Folder, Found};
 use self::names::Names;
 use self::threads::{Caller, Threads};
 use super::{
-    Cursor, Expected, ForeignRecords, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version, record,
+    Cursor, Expected, ForeignRecords, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version,
+    record,
 };
 use crate::clock::{Clock, Timestamp};
 
@@ -78,7 +79,9 @@ impl SessionStore for Files {
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
         match (self.files.names.of(key), expected) {
-            (Some(name), _) => self.run(move |files, caller| files.save(&name, expected, &value, expires_at, caller)).await,
+            (Some(name), _) => {
+                self.run(move |files, caller| files.save(&name, expected, &value, expires_at, caller)).await
+            }
             (None, Expected::Absent) => Err(StoreError::Failed("no file can be named after such a key".into())),
             (None, Expected::Version(_)) => Ok(Saved::Conflict),
         }
@@ -223,9 +226,8 @@ impl Shared {
     /// Whether it was a session, which is gone now.
     fn sweep_one(&self, name: &str) -> io::Result<bool> {
         let now = self.clock.now();
-        let is_over = || -> io::Result<bool> {
-            Ok(matches!(self.read(name)?, Kept::Record(record) if record.expires_at <= now))
-        };
+        let is_over =
+            || -> io::Result<bool> { Ok(matches!(self.read(name)?, Kept::Record(record) if record.expires_at <= now)) };
         if self.names.is_aside(name) {
             if now.since(self.folder.written_at(name)?.into()) > ORPHANED {
                 self.folder.remove_lazily(name)?;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub(super) use self::memcached::{Place, Server};
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
+pub(super) use self::memcached::{Place, Server};
 use crate::problem::Problem;
 use crate::secret::Secret;
 use crate::units::{self, Off};

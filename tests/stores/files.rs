@@ -150,8 +150,13 @@ async fn a_sweep_takes_what_was_left_half_written_and_nothing_else() {
         fs::File::create(directory.join(name)).unwrap().set_modified(written_at).unwrap();
     }
     assert_eq!(store.sweep().await.unwrap(), 0);
-    let left =
-        ["notes.txt", "other_out_abcdefgh", "session%3aold_out_abc", "session%3avisitor", "session%3ayoung_out_abcdefgh"];
+    let left = [
+        "notes.txt",
+        "other_out_abcdefgh",
+        "session%3aold_out_abc",
+        "session%3avisitor",
+        "session%3ayoung_out_abcdefgh",
+    ];
     assert_eq!(names(&directory), left);
 }
 
@@ -215,8 +220,7 @@ async fn whoever_is_killed_while_writing_leaves_the_old_record_or_the_new_one() 
     let mut half_written = 0;
     for death in 0..DEATHS {
         let before = store.load(&key()).await.unwrap().unwrap().version;
-        let mut writer =
-            in_another_process("files::writes_until_it_is_killed", &directory(&fixture)).spawn().unwrap();
+        let mut writer = in_another_process("files::writes_until_it_is_killed", &directory(&fixture)).spawn().unwrap();
         while store.load(&key()).await.unwrap().unwrap().version == before {
             tokio::task::yield_now().await;
         }
@@ -235,7 +239,11 @@ async fn whoever_is_killed_while_writing_leaves_the_old_record_or_the_new_one() 
 /// This test program again, for one test only, which works on `directory` then.
 fn in_another_process(test: &str, directory: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(DIRECTORY, directory).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
@@ -401,6 +409,8 @@ async fn what_another_program_wrote_in_between_is_not_overwritten() {
     let path = directory(&fixture).join("sessionidvisitor");
     let version = stored(&*store, &key(), Expected::Absent, "ours", fixture.later(HOUR)).await;
     fs::write(path.with_extension("aside"), "theirs").unwrap();
+    let now = SystemTime::from(START);
+    fs::File::options().write(true).open(path.with_extension("aside")).unwrap().set_modified(now).unwrap();
     fs::rename(path.with_extension("aside"), &path).unwrap();
     let saved = store.save(&key(), Expected::Version(version), "ours".into(), fixture.later(HOUR)).await.unwrap();
     assert_eq!(saved, Saved::Conflict);

@@ -49,3 +49,37 @@ impl Entries {
         row.filter(|row| row.expires_at > now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl ForeignRecords for Nothing {
+        fn file_prefix(&self) -> &'static str {
+            ""
+        }
+
+        fn deadline(&self, _: &[u8], written_at: Timestamp) -> Timestamp {
+            written_at
+        }
+
+        fn to_cache(&self, _: &Record) -> Option<Bytes> {
+            None
+        }
+
+        fn from_cache(&self, _: &Record) -> Option<Bytes> {
+            None
+        }
+    }
+
+    /// `80 02`: protocol 2. `8a 08 …`: a number of eight bytes. `30`: away with it. `4e 2e`: `None`, and that is all.
+    #[test]
+    fn a_mark_in_djangos_layout_is_a_pickled_none_unlike_any_other() {
+        let entries = Entries::new(Some(Arc::new(Nothing)));
+        let [one, other] = [entries.mark(), entries.mark()];
+        assert!(one.starts_with(b"\x80\x02\x8a\x08") && one.ends_with(b"0N.") && one.len() == 15);
+        assert_ne!(one, other);
+    }
+}

@@ -93,7 +93,11 @@ fn is_plain(byte: u8) -> bool {
 /// How a text is written in our names.
 pub(in crate::store) fn escaped(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut name, byte| {
-        if is_plain(byte) { name.push(char::from(byte)) } else { name.push_str(&format!("%{byte:02x}")) }
+        if is_plain(byte) {
+            name.push(char::from(byte))
+        } else {
+            name.push_str(&format!("%{byte:02x}"))
+        }
         name
     })
 }
@@ -142,7 +146,8 @@ mod tests {
             let aside = Names::aside(record);
             assert!(names.is_aside(&aside) && !names.is_record(&aside), "{aside}");
             assert_eq!(names.key(&aside), None);
-            for other in ["", "_out_abcdefgh", "otherabc_out_abcdefgh", "sessionidabc_out_ABCDEFGH", "s%3aabc_out_abc"] {
+            for other in ["", "_out_abcdefgh", "otherabc_out_abcdefgh", "sessionidabc_out_ABCDEFGH", "s%3aabc_out_abc"]
+            {
                 assert!(!names.is_aside(other), "{other}");
             }
         }

@@ -33,9 +33,11 @@ impl Threads {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
             let queue = Arc::clone(&queue);
-            let work = move || while let Some(job) = next(&queue) {
-                // A job that panics leaves its caller without an answer, and the thread to the others.
-                let _ = catch_unwind(AssertUnwindSafe(job));
+            let work = move || {
+                while let Some(job) = next(&queue) {
+                    // A job that panics leaves its caller without an answer, and the thread to the others.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
             };
             let name = "store-file".to_owned();
             std::thread::Builder::new().name(name).spawn(work).map_err(|error| StoreError::Failed(error.into()))?;

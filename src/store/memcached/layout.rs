@@ -60,9 +60,7 @@ impl Layout {
     pub(super) fn key(&self, name: &str) -> Option<Key> {
         match self {
             Self::Django { prefix } => name.strip_prefix(prefix).filter(|key| !key.is_empty()).map(Key::new),
-            Self::Native { prefix } => {
-                name.strip_prefix(prefix).filter(|key| !key.starts_with(DIGEST)).map(Key::new)
-            }
+            Self::Native { prefix } => name.strip_prefix(prefix).filter(|key| !key.starts_with(DIGEST)).map(Key::new),
         }
     }
 
@@ -75,7 +73,8 @@ impl Layout {
                     flags if flags & !PICKLE == ZLIB => inflated(&item.value)?,
                     _ => return None,
                 };
-                let left = item.ttl.map_or(i64::MAX, |ttl| i64::try_from(ttl).unwrap_or(i64::MAX).saturating_mul(1_000));
+                let left =
+                    item.ttl.map_or(i64::MAX, |ttl| i64::try_from(ttl).unwrap_or(i64::MAX).saturating_mul(1_000));
                 let expires_at = Timestamp::from_millis(now.as_millis().saturating_add(left));
                 Some(Record { value, version: digest(&item.value), expires_at })
             }
@@ -184,7 +183,8 @@ mod tests {
             let layout = django(name.split(':').next().unwrap(), false);
             assert_eq!(layout.name(&Key::new(key)).as_deref(), Some(name));
             assert_eq!(layout.key(name).unwrap(), Key::new(key));
-            let (stored, flags) = (hex::decode(vector["value_hex"].as_str().unwrap()).unwrap(), vector["flags"].as_u64());
+            let (stored, flags) =
+                (hex::decode(vector["value_hex"].as_str().unwrap()).unwrap(), vector["flags"].as_u64());
             let record = layout.read(&item(stored.clone(), u32::try_from(flags.unwrap()).unwrap()), NOW).unwrap();
             assert!(record.value.starts_with(b"\x80\x05") && record.value.ends_with(b"."), "{vector}");
             assert_eq!(record.value == stored, flags == Some(1), "{vector}");

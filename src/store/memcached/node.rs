@@ -49,7 +49,11 @@ mod tests {
     #[test]
     fn hashes_as_pymemcache_does() {
         for vector in vectors("murmur3_32_seed0") {
-            assert_eq!(u64::from(murmur3_32(vector["input"].as_str().unwrap().as_bytes())), vector["expected"], "{vector}");
+            assert_eq!(
+                u64::from(murmur3_32(vector["input"].as_str().unwrap().as_bytes())),
+                vector["expected"],
+                "{vector}"
+            );
         }
     }
 

@@ -26,7 +26,8 @@ impl StoreSettings {
             return Err(Problem::new("store.prefix", &self.prefix, message));
         }
         let Some(cache) = self.cache.as_deref() else {
-            let message = "engine = \"cached_db\" needs [store.cache], with engine = \"redis\", \"memcached\" or \"memory\"";
+            let message =
+                "engine = \"cached_db\" needs [store.cache], with engine = \"redis\", \"memcached\" or \"memory\"";
             return Err(Problem::new("store.cache", "nothing", message));
         };
         let rows = self.db.as_deref().cloned().unwrap_or_default();
@@ -101,26 +102,29 @@ mod tests {
     fn what_cannot_be_meant_is_refused_by_its_key_and_without_its_password() {
         for (text, key) in [
             ("", "store.cache"),
-            ("url = 'redis://:secret@a'", "store.url"),
+            ("url = 'redis://:hunter2@a'", "store.url"),
             ("prefix = 'x'\n[cache]\nengine = 'memory'", "store.prefix"),
             ("cache_max_age = 0\n[cache]\nengine = 'memory'", "store.cache_max_age"),
             ("[cache]", "store.cache.engine"),
             ("[cache]\nengine = 'cached_db'", "store.cache.engine"),
             ("[cache]\nengine = 'redis'", "store.cache.url"),
-            ("[cache]\nengine = 'redis'\nurl = 'http://:secret@a'", "store.cache.url"),
+            ("[cache]\nengine = 'redis'\nurl = 'http://:hunter2@a'", "store.cache.url"),
             ("[cache]\nengine = 'memory'\nformat = 'django'", "store.cache.format"),
             ("[cache]\nengine = 'memory'\ntimeout = 1", "store.cache.timeout"),
-            ("[cache]\nengine = 'memory'\nencrypt = ['secret']", "store.cache.encrypt"),
+            ("[cache]\nengine = 'memory'\nencrypt = ['hunter2']", "store.cache.encrypt"),
             ("[cache]\nengine = 'memory'\nmax_bytes = 0", "store.cache.max_bytes"),
             ("[cache]\nengine = 'memory'\n[db]\nengine = 'memory'", "store.db.engine"),
             ("[cache]\nengine = 'memory'\n[db]\ndjango = {}", "store.db.django"),
             ("[cache]\nengine = 'memory'\n[db]\nurl = 'sqlite://'", "store.db.url"),
-            ("format = 'django'\ndjango = { key_prefix = 'ä' }\n[cache]\nengine = 'memcached'\nurl = 'memcached://a'", "store.django.key_prefix"),
+            (
+                "format = 'django'\ndjango = { key_prefix = 'ä' }\n[cache]\nengine = 'memcached'\nurl = 'memcached://a'",
+                "store.django.key_prefix",
+            ),
         ] {
             let settings = read(text);
             let problem = settings.check().expect_err(text);
             assert_eq!(problem.key, key, "{text}: {problem}");
-            assert!(!format!("{problem} {problem:?} {settings:?}").contains("secret"), "{text}: {problem}");
+            assert!(!format!("{problem} {problem:?} {settings:?}").contains("hunter2"), "{text}: {problem}");
         }
     }
 
