@@ -15,6 +15,7 @@
 
 mod distrust;
 mod entry;
+mod late;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 
 use self::distrust::Distrust;
 use self::entry::Entries;
+use self::late::Late;
 use super::{
     Cursor, Expected, ForeignRecords, Guarded, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings,
     Version, open_engine,
@@ -43,8 +45,8 @@ pub(super) async fn open(
     let [rows, cache] = settings.parts().map_err(|problem| StoreError::Failed(problem.into()))?;
     let rows = Box::pin(open_engine(&rows, foreign.clone(), clock.clone())).await?;
     let limit = cache.timeout;
-    let cache = Box::pin(open_engine(&cache, foreign.clone(), clock.clone())).await?;
-    Ok(Arc::new(CachedDb::new(rows, cache, limit, settings.cache_max_age(), foreign, clock)))
+    let cache = Late::open(cache, foreign.clone(), clock.clone()).await?;
+    Ok(Arc::new(CachedDb::new(rows, Arc::new(cache), limit, settings.cache_max_age(), foreign, clock)))
 }
 
 /// The engine `cached_db`.

@@ -177,7 +177,7 @@ async fn a_row_that_something_else_changed_is_seen_when_the_copy_ends() {
     let version = house.keep(&*proxy, Expected::Absent, "old").await;
     assert_eq!(value(&*proxy, &key()).await.unwrap(), "old");
     house.keep(&*house.rows, Expected::Version(version), "new").await;
-    house.clock.advance(MAX_AGE - Duration::from_millis(1));
+    house.clock.advance(Duration::from_millis(299_999));
     assert_eq!(value(&*proxy, &key()).await.unwrap(), "old");
     house.clock.advance(Duration::from_millis(1));
     assert_eq!(value(&*proxy, &key()).await.unwrap(), "new");
@@ -245,6 +245,27 @@ async fn a_cache_that_hangs_costs_its_own_limit_and_soon_nothing() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     proxy.delete(&key()).await.unwrap();
     all_is_well(&house, &*proxy).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_is_away_at_the_start_is_used_when_it_is_there() {
+    let mut fixture = Fixture::cached_db_memcached();
+    fixture.memcached[0].stop();
+    let store = fixture.open().await;
+    let worker = Arc::clone(&store).attach().await.unwrap();
+    let deadline = fixture.later(3_600_000);
+    stored(&*store, &key(), Expected::Absent, "x", deadline).await;
+    fixture.memcached[0].restart();
+    for handle in [store, worker] {
+        let items = |fixture: &Fixture| fixture.memcached[0].tell("mg session:visitor v\r\n");
+        assert_eq!(items(&fixture), "EN");
+        // While the breaker is open the cache is left alone.
+        while items(&fixture) == "EN" {
+            assert_eq!(value(&*handle, &key()).await.unwrap(), "x");
+        }
+        handle.delete(&Key::new("other")).await.unwrap();
+        fixture.memcached[0].tell("md session:visitor\r\n");
+    }
 }
 
 /// A cache that forgets nothing while it is told so, and otherwise works.

@@ -41,7 +41,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 async fn open(path: &Path) -> Result<Arc<dyn SessionStore>, StoreError> {
-    let settings = settings(&format!("engine = 'file'\npath = {path:?}\nfsync = false"));
+    let settings = settings(&format!("engine = 'file'\npath = '{}'\nfsync = false", path.display()));
     open_engine(&settings, None, Clock::manual(START)).await
 }
 

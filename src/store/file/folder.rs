@@ -82,23 +82,21 @@ impl Folder {
 
     /// Puts a file in place of whatever has this name, at one stroke. The time of writing is the system's unless given.
     pub(super) fn replace(&self, name: &str, bytes: &[u8], written_at: Option<SystemTime>) -> io::Result<()> {
-        let (aside, mut file) = self.aside(name)?;
-        let write = || {
-            file.write_all(bytes)?;
-            if let Some(time) = written_at {
-                file.set_modified(time)?;
-            }
-            if self.fsync {
-                file.sync_all()?;
-            }
-            fs::rename(&aside, self.path.join(name))
-        };
-        let mut write = write;
-        if let Err(error) = write() {
+        let (aside, file) = self.aside(name)?;
+        let written = self.write(file, bytes, written_at).and_then(|()| fs::rename(&aside, self.path.join(name)));
+        if let Err(error) = written {
             let _ = fs::remove_file(&aside);
             return Err(error);
         }
         self.sync()
+    }
+
+    fn write(&self, mut file: File, bytes: &[u8], written_at: Option<SystemTime>) -> io::Result<()> {
+        file.write_all(bytes)?;
+        if let Some(time) = written_at {
+            file.set_modified(time)?;
+        }
+        if self.fsync { file.sync_all() } else { Ok(()) }
     }
 
     /// An empty file beside what has this name, for its owner only.

@@ -94,9 +94,9 @@ fn is_plain(byte: u8) -> bool {
 pub(in crate::store) fn escaped(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut name, byte| {
         if is_plain(byte) {
-            name.push(char::from(byte))
+            name.push(char::from(byte));
         } else {
-            name.push_str(&format!("%{byte:02x}"))
+            name.push_str(&format!("%{byte:02x}"));
         }
         name
     })

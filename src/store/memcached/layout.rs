@@ -242,7 +242,7 @@ mod tests {
         assert!(django("", false).read(&item("not zlib", 9), NOW).is_none());
         let bomb = {
             let mut bomb = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-            std::io::Write::write_all(&mut bomb, &vec![0; (LARGEST + 1) as usize]).unwrap();
+            std::io::Write::write_all(&mut bomb, &vec![0; (16 << 20) + 1]).unwrap();
             bomb.finish().unwrap()
         };
         assert!(bomb.len() < 100_000 && django("", false).read(&item(bomb, 9), NOW).is_none());
