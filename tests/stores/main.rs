@@ -3,10 +3,12 @@
 //! A new engine is one constructor in `fixture.rs` and one line below.
 
 mod cached;
+mod cached_faults;
 mod cases;
 mod database;
 mod eviction;
 mod files;
+mod files_django;
 mod fixture;
 mod foreign;
 mod guard;
