@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cloakroom::store::{CachedDb, Expected, Key, SessionStore};
+use cloakroom::store::{CachedDb, Expected, SessionStore};
 use tokio::time::Instant;
 
 use crate::cached::{House, LIMIT, MAX_AGE, key};
