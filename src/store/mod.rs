@@ -9,6 +9,7 @@ mod guarded;
 mod memcached;
 mod memory;
 mod nowhere;
+mod record;
 mod redis;
 mod settings;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::cached_db::CachedDb;
 pub use self::guarded::Guarded;
 pub use self::settings::{
     CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheSettings, Serializer, StoreSettings,

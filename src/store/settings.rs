@@ -1,8 +1,11 @@
 //! The `[store]` section: which engine keeps the sessions, where, and how long it may take. What only one engine takes is
 //! checked in that engine's file.
 
+mod cached_db;
 mod db;
 mod django;
+mod file;
+pub(super) mod memcached;
 mod redis;
 
 use std::path::PathBuf;
@@ -140,10 +143,13 @@ impl StoreSettings {
         self.refuse_what_belongs_to_others()?;
         self.check_django()?;
         match self.engine {
-            Engine::CachedDb | Engine::File | Engine::Memcached | Engine::SignedCookies => Ok(()),
+            Engine::CachedDb => self.parts().map(drop),
             Engine::Db => self.check_db(),
+            Engine::File => self.directory().map(drop),
+            Engine::Memcached => self.memcached_servers().map(drop),
             Engine::Memory => self.check_memory(),
             Engine::Redis => self.redis_server().map(drop),
+            Engine::SignedCookies => Ok(()),
         }
     }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloakroom::clock::{Clock, Timestamp};
 use cloakroom::metrics::Metrics;
-use cloakroom::store::{self, Engine, ForeignRecords, Record, SessionStore, StoreError, StoreSettings};
+use cloakroom::store::{self, Engine, ForeignRecords, Format, Record, SessionStore, StoreError, StoreSettings};
 use tempfile::TempDir;
 
+use crate::foreign::Stub;
+use crate::memcached_server::MemcachedServer;
 use crate::mysql_server::MySqlServer;
 use crate::postgres_server::PostgresServer;
 use crate::redis_server::{PASSWORD, RedisServer, USER};
@@ -20,10 +22,11 @@ pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub struct Fixture {
     pub clock: Clock,
     pub settings: StoreSettings,
+    pub foreign: Option<Arc<dyn ForeignRecords>>,
     pub redis: Option<RedisServer>,
+    pub memcached: Vec<MemcachedServer>,
     pub postgres: Option<PostgresServer>,
     pub mysql: Option<MySqlServer>,
-    pub foreign: Option<Arc<dyn ForeignRecords>>,
     pub directory: TempDir,
     pub guarded: bool,
 }
@@ -78,13 +81,82 @@ impl Fixture {
         Self::of(&text, Some(server))
     }
 
+    pub fn file() -> Self {
+        let mut fixture = Self::of("engine = 'file'\npath = 'x'", None);
+        fixture.settings.path = Some(fixture.directory.path().join("sessions"));
+        fixture
+    }
+
+    /// As [`Fixture::file`], in the other layout; the directory is there.
+    pub fn file_foreign() -> Self {
+        let fixture = Self::file().foreign();
+        std::fs::create_dir(fixture.settings.path.as_ref().unwrap()).unwrap();
+        fixture
+    }
+
+    /// The largest values of the cases are larger than memcached takes unless it is told to.
+    pub fn memcached() -> Self {
+        Self::memcached_on(vec![MemcachedServer::with(&["-I", "2m"])])
+    }
+
+    pub fn memcached_unix() -> Self {
+        Self::memcached_on(vec![MemcachedServer::on_unix(&["-I", "2m"])])
+    }
+
+    pub fn memcached_three() -> Self {
+        Self::memcached_on((0..3).map(|_| MemcachedServer::with(&["-I", "2m"])).collect())
+    }
+
+    pub fn memcached_on(servers: Vec<MemcachedServer>) -> Self {
+        let urls: Vec<String> = servers.iter().map(MemcachedServer::url).collect();
+        let url = urls.join(",").replace(",memcached://", ",");
+        let mut fixture = Self::of(&format!("engine = 'memcached'\nurl = '{url}'"), None);
+        fixture.memcached = servers;
+        fixture
+    }
+
+    pub fn cached_db_memory() -> Self {
+        Self::cached_db("engine = 'memory'")
+    }
+
+    pub fn cached_db_memcached() -> Self {
+        let server = MemcachedServer::with(&["-I", "2m"]);
+        let mut fixture = Self::cached_db(&format!("engine = 'memcached'\nurl = '{}'", server.url()));
+        fixture.memcached = vec![server];
+        fixture
+    }
+
+    pub fn cached_db_redis() -> Self {
+        let server = RedisServer::start();
+        let mut fixture = Self::cached_db(&format!("engine = 'redis'\nurl = '{}'", server.tcp_url()));
+        fixture.redis = Some(server);
+        fixture
+    }
+
+    fn cached_db(cache: &str) -> Self {
+        let mut fixture = Self::of(&format!("engine = 'cached_db'\n[db]\nurl = 'sqlite://x'\n[cache]\n{cache}"), None);
+        let db = fixture.settings.db.as_mut().unwrap();
+        let url = format!("sqlite://{}", fixture.directory.path().join("sessions.sqlite3").display());
+        db.url = settings(&format!("url = {url:?}")).url;
+        fixture
+    }
+
     fn of(text: &str, redis: Option<RedisServer>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(text);
         // No case is about speed: a slow machine may take its time.
         settings.timeout = Duration::from_secs(60);
-        let (clock, foreign) = (Clock::manual(START), None);
-        Self { clock, settings, redis, postgres: None, mysql: None, foreign, directory, guarded: false }
+        Self {
+            clock: Clock::manual(START),
+            settings,
+            foreign: None,
+            redis,
+            memcached: Vec::new(),
+            postgres: None,
+            mysql: None,
+            directory,
+            guarded: false,
+        }
     }
 
     pub fn guarded(self) -> Self {
@@ -140,6 +212,17 @@ impl Fixture {
         self.mysql.iter_mut().for_each(MySqlServer::restart);
     }
 
+    /// In the layout of another program.
+    pub fn foreign(mut self) -> Self {
+        self.settings.format = Format::Django;
+        Self { foreign: Some(Arc::new(Stub)), ..self }
+    }
+
+    /// Whether records go by themselves when they have expired, so that there is nothing to sweep.
+    pub fn forgets(&self) -> bool {
+        matches!(self.settings.engine, Engine::Memcached | Engine::Redis)
+    }
+
     pub async fn try_open(&self) -> Result<Arc<dyn SessionStore>, StoreError> {
         if self.guarded {
             store::open(&self.settings, self.foreign.clone(), self.clock.clone(), Arc::new(Metrics::new())).await
@@ -155,8 +238,9 @@ impl Fixture {
     /// Two handles on the same records, opened apart where the engine can do that.
     pub async fn open_twice(&self) -> [Arc<dyn SessionStore>; 2] {
         let first = self.open().await;
-        let second = match self.settings.engine {
-            Engine::Memory => Arc::clone(&first).attach().await.unwrap(),
+        let engines = [Some(self.settings.engine), self.settings.cache.as_ref().map(|cache| cache.engine)];
+        let second = match engines {
+            engines if engines.contains(&Some(Engine::Memory)) => Arc::clone(&first).attach().await.unwrap(),
             _ => self.open().await,
         };
         [first, second]
