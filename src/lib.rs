@@ -22,7 +22,7 @@
 //!
 //! [`session`] decides what a session is and how it changes, without waiting for anything; [`store`] keeps bytes under a
 //! key; [`sessions`] joins the two. [`upstream`] speaks with backends, [`proxy`] with visitors. Each part owns its
-//! settings, and [`config`] puts them together. `tests/architecture.rs` says who may use whom, and fails when the
+//! settings, and [`config`] puts them together. What operators do from the command line is in [`command`]. `tests/architecture.rs` says who may use whom, and fails when the
 //! sources do otherwise.
 #![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -30,6 +30,7 @@
 pub mod admin;
 pub mod app;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod cookies;
 pub mod demo;

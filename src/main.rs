@@ -10,6 +10,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use cloakroom::clock::Clock;
+use cloakroom::command::arguments::Sessions;
+use cloakroom::command::{self, CommandError, Verdict};
 use cloakroom::config::{Config, ConfigError};
 use cloakroom::demo;
 use cloakroom::metrics::Metrics;
@@ -45,6 +47,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: String,
     },
+    /// Look at sessions, end, count, export, import and copy them, in any store.
+    Sessions(Sessions),
 }
 
 #[derive(Args, Debug)]
@@ -63,6 +67,8 @@ struct Serve {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the demonstration cannot start")]
     Demo(#[source] std::io::Error),
@@ -79,6 +85,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> ExitCode {
         match self {
+            Self::Command(error) => ExitCode::from(error.code()),
             Self::Config(_) => ExitCode::from(78),
             Self::Store(_) | Self::Server(ServerError::Store(_)) => ExitCode::from(69),
             Self::Demo(_) | Self::Log(_) | Self::Runtime(_) | Self::Server(_) => ExitCode::FAILURE,
@@ -91,6 +98,10 @@ fn main() -> ExitCode {
         Command::Serve(wanted) => serve(&wanted),
         Command::Check { config, offline } => check(&config, offline),
         Command::Demo { listen } => show(&listen),
+        Command::Sessions(wanted) => match command::run(&wanted) {
+            Ok(Verdict::No) => return ExitCode::FAILURE,
+            done => done.map(drop).map_err(Failure::from),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -162,6 +173,13 @@ mod tests {
             ("check", false),
             ("demo", true),
             ("demo --listen 127.0.0.1:1", true),
+            ("sessions", false),
+            ("sessions --config a.toml count", true),
+            ("sessions count --config a.toml --json", true),
+            ("sessions --config a.toml show", false),
+            ("sessions --config a.toml show -", true),
+            ("sessions copy --from a.toml", false),
+            ("sessions copy --from a.toml --to b.toml", true),
             ("", false),
         ] {
             let words = std::iter::once("cloakroom").chain(line.split_whitespace());

@@ -35,6 +35,7 @@ pub struct Metrics {
     store_duration: Family<StoreLabels, Histogram>,
     breaker_open: Gauge,
     sessions: [Counter; SessionEvent::ALL.len()],
+    swept: Counter,
     refused: Family<ReasonLabels, Counter>,
     flushes_pending: Gauge,
     connections: Counter,
@@ -108,6 +109,7 @@ impl Metrics {
             store_duration: Family::new_with_constructor(|| Histogram::new(STORE_BUCKETS)),
             breaker_open: Gauge::default(),
             sessions: SessionEvent::ALL.map(|event| events.get_or_create_owned(&EventLabels { event: event.label() })),
+            swept: Counter::default(),
             refused: Family::default(),
             flushes_pending: Gauge::default(),
             connections: Counter::default(),
@@ -151,6 +153,7 @@ impl Metrics {
     fn register_sessions(&mut self, events: Family<EventLabels, Counter>) {
         let registry = &mut self.registry;
         registry.register("session_events", "What became of sessions", events);
+        registry.register("sessions_swept", "Expired records that sweeps have removed", self.swept.clone());
         registry.register("store_operations", "Questions to the session store", self.store_operations.clone());
         registry.register_with_unit(
             "store_duration",
@@ -192,6 +195,11 @@ impl Metrics {
     /// The store's circuit breaker opened or closed.
     pub fn breaker_open(&self, open: bool) {
         self.breaker_open.set(i64::from(open));
+    }
+
+    /// A sweep has removed so many expired records.
+    pub fn swept(&self, count: u64) {
+        self.swept.inc_by(count);
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a counter for each event")]

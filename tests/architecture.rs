@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and what of ours it may use. An arrow that is missing here fails, and so does one that nothing uses.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("admin", &["metrics", "store", "telemetry"]),
     ("app", &["clock", "cookies", "metrics", "routes", "sessions", "upstream"]),
     ("clock", &[]),
+    ("command", &["clock", "config", "metrics", "session", "sessions", "store", "telemetry"]),
     ("config", &["admin", "cookies", "problem", "routes", "server", "session", "store", "telemetry", "upstream"]),
     ("cookies", &["clock", "problem", "secret", "session", "signing", "units"]),
     ("demo", &[]),
@@ -35,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "upstream",
         ],
     ),
-    ("session", &["clock", "problem", "secret", "store", "units"]),
+    ("session", &["clock", "problem", "secret", "signing", "store", "units"]),
     ("sessions", &["clock", "metrics", "routes", "session", "store", "telemetry"]),
     ("signing", &[]),
     ("store", &["clock", "metrics", "problem", "secret", "units"]),

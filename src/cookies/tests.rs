@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -326,4 +327,46 @@ fn quotes_as_expected(vector: &Value) -> bool {
     let expected = format!("k={}; Path=/", value::quote(&value));
     assert_eq!(vector["expected_headers"][0], expected, "{vector}");
     true
+}
+
+/// The names in a line of cookies, and their values, for the strict reader (Django's `parse_cookie`) and for the one that
+/// takes white space and commas for an end too.
+fn readings(line: &str) -> Vec<(String, String)> {
+    let pairs = line.split(';').chain(line.split([';', ',', ' ', '\t']));
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.trim().to_owned(), value.trim().to_owned())
+    };
+    pairs.map(pair).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+proptest! {
+    #[test]
+    fn i13_no_line_makes_a_backend_read_what_was_not_signed(
+        pieces in prop::collection::vec("user|=|=x|;|; | |,|\"|%75ser|\t|a=1|:1r31eq:|é|\u{a0}", 0..12),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let rules = signing("");
+        let mut pieces = pieces;
+        let good = format!(";{};", pair_of(&rules, "user=signed"));
+        pieces.insert(at.index(pieces.len() + 1), good);
+        let line = pieces.concat();
+        let (left, _) = received(&rules, &[line.as_bytes()], NOW);
+        let read = left.iter().flat_map(|line| readings(line)).filter(|(name, _)| name == "user");
+        let values: Vec<String> = read.map(|(_, value)| value).collect();
+        prop_assert!(!values.is_empty() && values.iter().all(|value| value == "signed"), "{:?} of {:?}", values, line);
+    }
+
+    #[test]
+    fn lines_without_a_ruled_name_stay_byte_for_byte(
+        line in prop::collection::vec(prop_oneof![Just(b';'), Just(b'='), Just(b' '), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..40),
+    ) {
+        prop_assume!(!loose(&line).contains("user"));
+        let rules = signing("secure = true");
+        let mut cookies = HeaderMap::from_iter([(COOKIE, HeaderValue::from_bytes(&line).unwrap())]);
+        let mut answer = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_bytes(&line).unwrap())]);
+        prop_assert_eq!((rules.to_backend(&mut cookies, NOW), rules.to_visitor(&mut answer, NOW)), (0, 0));
+        prop_assert_eq!(cookies[COOKIE].as_bytes(), &line);
+        prop_assert_eq!(answer[SET_COOKIE].as_bytes(), &line);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod settings;
 mod stream;
+mod sweep;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -185,7 +186,8 @@ impl Server {
         // Whatever ends this function ends the workers and whoever serves the operators.
         let _stop_all = shared.stop.clone().drop_guard();
         let operators = admin.map(|listener| serve_operators(&shared, listener)).transpose()?;
-        tokio::spawn(sweep(Arc::clone(&shared), clear_interval));
+        let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+        tokio::spawn(sweep::sweep_now_and_then(store, metrics, clear_interval, shared.stop.clone()));
         let mut workers = Workers::default();
         for (index, listeners) in listeners.into_iter().enumerate() {
             workers.start(index, Arc::clone(&shared), listeners).await?;
@@ -258,26 +260,6 @@ fn serve_operators(shared: &Arc<Shared>, listener: TcpListener) -> Result<tokio:
     let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
     let stop = shared.stop.clone();
     Ok(tokio::spawn(async move { admin::serve(listener, store, metrics, stop.cancelled()).await }))
-}
-
-/// Removes expired records now and then, for engines that do not do so by themselves.
-async fn sweep(shared: Arc<Shared>, interval: Duration) {
-    let sweeping = async {
-        loop {
-            tokio::time::sleep(interval).await;
-            match shared.store.sweep().await {
-                Ok(0) => {}
-                Ok(count) => {
-                    tracing::info!(target: "cloakroom::session", count, event = "expired", "expired sessions were swept");
-                }
-                Err(error) => tracing::warn!(error = %Causes(&error), "expired sessions could not be swept"),
-            }
-        }
-    };
-    tokio::select! {
-        () = sweeping => {}
-        () = shared.stop.cancelled() => {}
-    }
 }
 
 /// Whether several sockets listen on one address.

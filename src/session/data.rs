@@ -37,6 +37,8 @@ pub struct OpaqueMember {
     pub key: Option<Box<str>>,
     /// The whole member, in the format it came in; only that format's codec reads it.
     pub written: Bytes,
+    /// How many of the object's members stood before it.
+    pub place: usize,
 }
 
 impl Data {

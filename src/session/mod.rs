@@ -10,6 +10,7 @@ pub mod id;
 pub mod inject;
 pub mod json;
 pub mod limits;
+pub mod line;
 pub mod names;
 mod object;
 pub mod patch;

@@ -12,7 +12,6 @@ use rand::rngs::SysError;
 
 use self::in_cookie::InCookie;
 use self::pending::Pending;
-use self::records::{Records, Stored};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, SessionEvent};
 use crate::routes::{OnStoreError, RouteSettings};
@@ -27,6 +26,7 @@ use crate::store::{Key, SessionStore, StoreError};
 use crate::telemetry::Causes;
 
 pub use self::commit::{Answer, CommitError};
+pub use self::records::{Records, Stored};
 
 /// What every worker has in common: the checked settings of sessions, and what must outlive a request.
 #[derive(Clone)]

@@ -16,8 +16,8 @@ use crate::telemetry::Causes;
 /// for as long as a backend may take; it finds the session's new key here.
 const LINKS_KEPT: Duration = Duration::from_mins(1);
 
-/// A worker's view of the store, in sessions instead of bytes.
-pub(super) struct Records {
+/// A view of the store in sessions instead of bytes.
+pub struct Records {
     pub store: Arc<dyn SessionStore>,
     pub codec: Codec,
     pub clock: Clock,
@@ -27,7 +27,7 @@ pub(super) struct Records {
 
 /// A session and the write it comes from.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub struct Stored {
     pub session: Session,
     pub version: Version,
     pub expires_at: Timestamp,
@@ -91,7 +91,7 @@ impl Records {
 
     /// Makes `old`, the record under the key, a retired one that answers reads until the end of its grace. A format
     /// without grace ends it.
-    pub async fn retire(&self, old: &Stored, retirement: &Retirement) -> Result<Saved, StoreError> {
+    pub(super) async fn retire(&self, old: &Stored, retirement: &Retirement) -> Result<Saved, StoreError> {
         let Retirement { key, retired, .. } = retirement;
         if !self.codec.has_grace() {
             return self.save(key, Expected::Version(old.version), &old.session, self.clock.now()).await;
@@ -102,7 +102,7 @@ impl Records {
 
     /// As [`Records::retire`], of whatever is under the key by now: for a retirement whose first try failed after the
     /// new record was already the visitor's.
-    pub async fn retire_late(&self, retirement: &Retirement) -> Result<(), StoreError> {
+    pub(super) async fn retire_late(&self, retirement: &Retirement) -> Result<(), StoreError> {
         if !self.codec.has_grace() {
             return self.store.delete(&retirement.key).await;
         }

@@ -39,9 +39,9 @@ fn everything_is_written_as_django_writes_it() {
                 let digest = mac.finalize().into_bytes();
                 assert_eq!(hex::encode(digest), text("digest_hex"), "{name}");
                 assert_eq!(b64_encode(&digest), text("signature"), "{name}");
-                let signed = format!("{}:{}", text("message"), text("signature"));
+                let message = format!("{}:{}", text("message"), text("signature"));
                 let signer = Signer::new(text("salt"), &bytes("secret_hex"), NO_KEYS);
-                assert_eq!(signer.unsign(&signed, None, at(0)), Ok("e30"), "{name}");
+                assert_eq!(signer.unsign(&message, None, at(0)), Ok("e30"), "{name}");
             }
             "signing.dumps" => {
                 let (value, _) = text("expected").split_once(':').unwrap();

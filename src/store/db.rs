@@ -1,147 +1,111 @@
-//! Sessions in SQLite: one file, nothing to install; several processes on one machine may share it.
-//!
-//! One thread writes, and every worker has a thread of its own that reads, so that nobody's load waits for a disk.
+//! Sessions as rows: in SQLite, which is a file, in PostgreSQL, or in MySQL and MariaDB; in a table of our own or in
+//! Django's.
 
-mod file;
-mod thread;
-mod write;
+mod layout;
+mod mysql;
+mod pool;
+mod postgres;
+mod server;
+mod sqlite;
+mod tls;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension};
 
-use self::thread::{Answer, Thread};
-use self::write::{Change, Kind};
-use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
+use self::layout::Layout;
+use self::mysql::MySql;
+use self::postgres::Postgres;
+use self::server::Rows;
+use super::settings::Database;
+use super::{Expected, ForeignRecords, Key, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 
-const LOAD: &str = "SELECT value, version, expires_at FROM cloakroom_session WHERE key = ?1";
+/// Rows one sweep deletes before it lets others in.
+const BATCH: u16 = 500;
+/// Keys on a page.
+const PAGE: u16 = 1000;
 
 pub(super) async fn open(
     settings: &StoreSettings,
-    _foreign: Option<Arc<dyn ForeignRecords>>,
+    foreign: Option<Arc<dyn ForeignRecords>>,
     clock: Clock,
 ) -> Result<Arc<dyn SessionStore>, StoreError> {
-    Ok(Arc::new(Db::open(settings, clock).await?))
+    let layout = layout(settings, foreign.is_some())?;
+    let missing = if settings.auto_migrate.unwrap_or(true) { Missing::Make } else { Missing::Refuse };
+    Ok(match database(settings)? {
+        Database::MySql(server) => Arc::new(Rows::open(MySql::new(&server, layout)?, settings, missing, clock).await?),
+        Database::Postgres(server) => {
+            Arc::new(Rows::open(Postgres::new(&server, layout)?, settings, missing, clock).await?)
+        }
+        Database::Sqlite(path) => {
+            Arc::new(sqlite::Sqlite::open(&path, settings.timeout, layout, missing, clock).await?)
+        }
+    })
 }
 
-/// The engine `db`. Its threads end when the last handle is dropped; what was acknowledged is on the disk.
-pub struct Db {
-    shared: Arc<Shared>,
-    reader: Thread<Load>,
+/// Makes the table if it is not there.
+pub(super) async fn migrate(
+    settings: &StoreSettings,
+    foreign: Option<Arc<dyn ForeignRecords>>,
+) -> Result<(), StoreError> {
+    let settings = StoreSettings { auto_migrate: Some(true), ..settings.clone() };
+    open(&settings, foreign, Clock::system()).await.map(drop)
 }
 
-struct Shared {
-    clock: Clock,
-    path: PathBuf,
-    /// How long a statement waits for another process.
-    wait: Duration,
-    writer: Thread<Change>,
+fn database(settings: &StoreSettings) -> Result<Database, StoreError> {
+    settings.database().map_err(|problem| StoreError::Failed(problem.into()))
 }
 
-struct Load {
-    key: Key,
-    answer: Answer<Option<Record>>,
+fn layout(settings: &StoreSettings, django: bool) -> Result<Arc<Layout>, StoreError> {
+    let layout = if django { Layout::django(&settings.django()) } else { Ok(Layout::Native) };
+    layout.map(Arc::new).map_err(|problem| StoreError::Failed(problem.into()))
 }
 
-impl Db {
-    /// Opens the file, making it and its table if they are not there.
-    ///
-    /// # Errors
-    /// [`StoreError::Unreachable`] with the file and the reason.
-    pub async fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, StoreError> {
-        let path = settings.database_path().map_err(|problem| StoreError::Failed(problem.into()))?.to_owned();
-        let wait = settings.timeout;
-        let writer = {
-            let (path, clock) = (path.clone(), clock.clone());
-            let work = move |connection, queue| write::work(connection, &queue, &clock);
-            Thread::start("store-write", move || file::writer(&path, wait), work).await?
-        };
-        let reader = reader(&path, wait).await?;
-        Ok(Self { shared: Arc::new(Shared { clock, path, wait, writer }), reader })
-    }
-
-    async fn change(&self, kind: Kind) -> Result<usize, StoreError> {
-        self.shared.writer.ask(|answer| Change { kind, answer }).await
-    }
+/// What to do about a table that is not there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Missing {
+    Make,
+    Refuse,
 }
 
-#[async_trait]
-impl SessionStore for Db {
-    async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let found = self.reader.ask(|answer| Load { key: key.clone(), answer }).await?;
-        Ok(found.filter(|record| record.expires_at > self.shared.clock.now()))
-    }
+/// Why a store without its table does not open.
+fn no_table(layout: &Layout) -> StoreError {
+    StoreError::Failed(match layout {
+        Layout::Django(django) if !django.is_djangos_own() => {
+            format!("there is no table {}: make it with the application's own `manage.py migrate`", django.table())
+                .into()
+        }
+        layout => format!("there is no table {}: make it with `cloakroom sessions migrate`", layout.table()).into(),
+    })
+}
 
-    async fn save(
-        &self,
-        key: &Key,
-        expected: Expected,
-        value: Bytes,
-        expires_at: Timestamp,
-    ) -> Result<Saved, StoreError> {
-        let version = Version(rand::random());
-        let rows = self.change(Kind::Save { key: key.clone(), expected, version, value, expires_at }).await?;
-        Ok(if rows == 1 { Saved::Stored(version) } else { Saved::Conflict })
-    }
+/// One change to one row.
+enum Change {
+    Delete { key: Key },
+    Save { key: Key, expected: Expected, version: Version, value: Bytes, expires_at: Timestamp },
+    Touch { key: Key, expected: Version, expires_at: Timestamp },
+}
 
-    async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.change(Kind::Touch { key: key.clone(), expected, expires_at }).await? == 1)
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.change(Kind::Delete { key: key.clone() }).await.map(drop)
-    }
-
-    async fn sweep(&self) -> Result<u64, StoreError> {
-        let mut swept = 0;
-        loop {
-            let batch = self.change(Kind::Sweep).await?;
-            swept += batch as u64;
-            if batch < usize::from(write::BATCH) {
-                return Ok(swept);
-            }
+impl Change {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Delete { key } | Self::Save { key, .. } | Self::Touch { key, .. } => key,
         }
     }
+}
 
-    async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
-        let reader = reader(&self.shared.path, self.shared.wait).await?;
-        Ok(Arc::new(Self { shared: Arc::clone(&self.shared), reader }))
+/// What becomes of a change under a key that Django's table cannot have: there is no such row.
+fn without_a_place(change: &Change) -> Result<bool, StoreError> {
+    match change {
+        Change::Save { expected: Expected::Absent, .. } => {
+            Err(StoreError::Failed("no session of Django's can have this key".into()))
+        }
+        _ => Ok(false),
     }
 }
 
-async fn reader(path: &Path, wait: Duration) -> Result<Thread<Load>, StoreError> {
-    let path = path.to_owned();
-    let work = |connection, queue: Receiver<Load>| {
-        while let Ok(Load { key, answer }) = queue.recv() {
-            if !answer.is_closed() {
-                let _ = answer.send(find(&connection, &key));
-            }
-        }
-    };
-    Thread::start("store-read", move || file::reader(&path, wait), work).await
-}
-
-fn find(connection: &Connection, key: &Key) -> Result<Option<Record>, StoreError> {
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(Record {
-            value: row.get::<_, Vec<u8>>(0)?.into(),
-            version: Version(row.get::<_, i64>(1)?.cast_unsigned()),
-            expires_at: Timestamp::from_millis(row.get(2)?),
-        })
-    };
-    let found =
-        connection.prepare_cached(LOAD).and_then(|mut statement| statement.query_row([key.as_str()], read).optional());
-    match found {
-        Err(rusqlite::Error::InvalidColumnType(..)) => {
-            tracing::warn!("a record in the database is not one of ours; it counts as absent");
-            Ok(None)
-        }
-        found => found.map_err(|error| StoreError::Failed(error.into())),
-    }
+/// Says that a row is there and cannot be read, and not what is in it.
+fn warn_of_a_strange_row() {
+    tracing::warn!("a record in the database is not one of ours; it counts as absent");
 }

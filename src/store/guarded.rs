@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::breaker::Breaker;
-use super::{Expected, Key, Record, Saved, SessionStore, StoreError, Version};
+use super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, Version};
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 
@@ -79,6 +79,14 @@ impl SessionStore for Guarded {
         let start = Instant::now();
         let result = if self.breaker.is_closed() { self.inner.sweep().await } else { Err(StoreError::Open) };
         self.metrics.store("sweep", result.as_ref().map_or_else(failure, |_| "swept"), start.elapsed());
+        result
+    }
+
+    /// As a sweep: nobody's request waits for it.
+    async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {
+        let start = Instant::now();
+        let result = if self.breaker.is_closed() { self.inner.scan(from).await } else { Err(StoreError::Open) };
+        self.metrics.store("scan", result.as_ref().map_or_else(failure, |_| "listed"), start.elapsed());
         result
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hashlink::LinkedHashMap;
 
-use super::{Expected, Key, Record, Saved, SessionStore, StoreError, Version};
+use super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, Version};
 use crate::clock::{Clock, Timestamp};
 
 /// What a record costs beside its key and value: two table entries and the allocations' own headers, rounded up.
@@ -89,6 +89,11 @@ impl SessionStore for Memory {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// One page: the keys lie in memory anyway.
+    async fn scan(&self, _: Option<&Cursor>) -> Result<Page, StoreError> {
+        Ok(Page { keys: self.lock().by_use.keys().cloned().collect(), next: None })
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {

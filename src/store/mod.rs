@@ -9,6 +9,7 @@ mod guarded;
 mod memcached;
 mod memory;
 mod nowhere;
+mod record;
 mod redis;
 mod settings;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::cached_db::CachedDb;
 pub use self::guarded::Guarded;
 pub use self::settings::{
     CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheSettings, Serializer, StoreSettings,
@@ -60,6 +62,18 @@ pub async fn open_engine(
         Engine::Memory => Ok(Arc::new(memory::Memory::new(settings.max_bytes, clock))),
         Engine::Redis => redis::open(settings, foreign, clock).await,
         Engine::SignedCookies => Ok(Arc::new(nowhere::Nowhere)),
+    }
+}
+
+/// Makes the table that `engine = "db"` keeps sessions in, if it is not there.
+///
+/// # Errors
+/// As [`open`]; or the table is not ours to make.
+pub async fn migrate(settings: &StoreSettings, foreign: Option<Arc<dyn ForeignRecords>>) -> Result<(), StoreError> {
+    settings.check().map_err(|problem| StoreError::Failed(problem.into()))?;
+    match settings.engine {
+        Engine::Db => db::migrate(settings, foreign).await,
+        engine => Err(StoreError::Failed(format!("engine = \"{}\" has no table", engine.name()).into())),
     }
 }
 

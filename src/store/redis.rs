@@ -1,7 +1,6 @@
 //! Sessions in Redis: one string a session, read with one `GET`, written by scripts that compare.
 
 mod connection;
-mod record;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 
 use self::connection::Connection;
-use self::record::{deadline_text, header, version_text};
+use super::record::{self, deadline_text, header, version_text};
 use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 

@@ -1,8 +1,11 @@
 //! The `[store]` section: which engine keeps the sessions, where, and how long it may take. What only one engine takes is
 //! checked in that engine's file.
 
+mod cached_db;
 mod db;
 mod django;
+mod file;
+pub(super) mod memcached;
 mod redis;
 
 use std::path::PathBuf;
@@ -10,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(super) use self::db::{Database, Place, Server, Tls};
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
 use crate::problem::Problem;
 use crate::secret::Secret;
@@ -139,10 +143,13 @@ impl StoreSettings {
         self.refuse_what_belongs_to_others()?;
         self.check_django()?;
         match self.engine {
-            Engine::CachedDb | Engine::File | Engine::Memcached | Engine::SignedCookies => Ok(()),
-            Engine::Db => self.database_path().map(drop),
+            Engine::CachedDb => self.parts().map(drop),
+            Engine::Db => self.check_db(),
+            Engine::File => self.directory().map(drop),
+            Engine::Memcached => self.memcached_servers().map(drop),
             Engine::Memory => self.check_memory(),
             Engine::Redis => self.redis_server().map(drop),
+            Engine::SignedCookies => Ok(()),
         }
     }
 
@@ -233,7 +240,9 @@ mod tests {
     fn nothing_written_is_the_embedded_database() {
         let settings = read("");
         assert_eq!(settings.engine, Engine::Db);
-        assert_eq!(settings.database_path().unwrap(), Path::new("cloakroom.sqlite3"));
+        assert!(
+            matches!(settings.database().unwrap(), Database::Sqlite(path) if path == Path::new("cloakroom.sqlite3"))
+        );
         assert_eq!((settings.timeout, settings.max_bytes), (Duration::from_millis(250), 268_435_456));
         settings.check().unwrap();
     }
@@ -269,7 +278,7 @@ mod tests {
         for (text, key) in [
             ("timeout = 0", "store.timeout"),
             ("clear_interval = 0", "store.clear_interval"),
-            ("url = 'postgres://ann:secret@host/db'", "store.url"),
+            ("url = 'oracle://ann:secret@host/db'", "store.url"),
             ("url = 'sqlite://'", "store.url"),
             ("url = 'sqlite://:memory:'", "store.url"),
             ("url = 'sqlite://x?mode=ro'", "store.url"),

@@ -17,6 +17,7 @@ mod visitor;
 
 mod backend_cookies;
 mod carried;
+mod carried_django;
 mod cookies;
 mod crashes;
 mod django_differences;
@@ -49,6 +50,7 @@ mod protocol_updates;
 mod routing;
 mod scene;
 mod session_ids;
+mod sweeping;
 mod two_proxies;
 mod updates;
 mod upstreams;

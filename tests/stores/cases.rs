@@ -265,8 +265,7 @@ pub async fn sweep_takes_the_expired_only(fixture: &Fixture) {
     tasks.join_all().await;
     assert_eq!(store.sweep().await.unwrap(), 0);
     fixture.clock.advance(Duration::from_millis(10));
-    // Redis forgets by itself, so it has nothing to sweep.
-    let expected = if fixture.redis.is_some() { 0 } else { EXPIRED };
+    let expected = if fixture.forgets() { 0 } else { EXPIRED };
     assert_eq!(store.sweep().await.unwrap(), expected);
     assert_eq!(store.sweep().await.unwrap(), 0);
     for number in EXPIRED..EXPIRED + 7 {
@@ -277,11 +276,11 @@ pub async fn sweep_takes_the_expired_only(fixture: &Fixture) {
 pub async fn a_future_that_was_dropped_harms_nobody(fixture: &Fixture) {
     let store = fixture.open().await;
     for round in 0..20 {
-        let key = Key::new(format!("dropped {round}"));
+        let key = Key::new(format!("dropped{round}"));
         let save = store.save(&key, Expected::Absent, "half".into(), fixture.later(HOUR));
         // One poll: it has been sent, and nobody waits for the answer.
         let _ = tokio::time::timeout(Duration::ZERO, save).await;
-        let kept = Key::new(format!("kept {round}"));
+        let kept = Key::new(format!("kept{round}"));
         let version = stored(&*store, &kept, Expected::Absent, "whole", fixture.later(HOUR)).await;
         let record = store.load(&kept).await.unwrap().unwrap();
         assert_eq!((&record.value[..], record.version), (&b"whole"[..], version));

@@ -2,16 +2,33 @@
 //!
 //! A new engine is one constructor in `fixture.rs` and one line below.
 
+mod cached;
+mod cached_faults;
 mod cases;
 mod database;
+mod django_table;
 mod eviction;
+mod files;
+mod files_django;
 mod fixture;
+mod foreign;
 mod guard;
+mod memcached;
+#[path = "../support/memcached.rs"]
+mod memcached_server;
+#[path = "../support/mysql.rs"]
+mod mysql_server;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod races;
 mod redis_faults;
 mod redis_layout;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod server_logins;
+mod servers;
+#[path = "../support/stores.rs"]
+mod watched;
 
 use fixture::Fixture;
 
@@ -59,12 +76,87 @@ suite! {
     memory_guarded = Fixture::memory().guarded();
     db = Fixture::db();
     db_guarded = Fixture::db().guarded();
+    mysql = Fixture::mysql();
+    postgres = Fixture::postgres();
     redis_tcp = Fixture::redis_tcp();
     redis_tcp_guarded = Fixture::redis_tcp().guarded();
     redis_unix = Fixture::redis_unix();
     redis_unix_guarded = Fixture::redis_unix().guarded();
     redis_tls_acl = Fixture::redis_tls();
     redis_tls_acl_guarded = Fixture::redis_tls().guarded();
+    file = Fixture::file();
+    file_guarded = Fixture::file().guarded();
+    memcached_one = Fixture::memcached();
+    memcached_guarded = Fixture::memcached().guarded();
+    memcached_unix = Fixture::memcached_unix();
+    memcached_three = Fixture::memcached_three();
+    cached_db_memory = Fixture::cached_db_memory();
+    cached_db_memcached = Fixture::cached_db_memcached();
+    cached_db_redis = Fixture::cached_db_redis();
+    cached_db_redis_guarded = Fixture::cached_db_redis().guarded();
+}
+
+/// What can be asked of a layout that is not ours: no deadline to the millisecond, no version of its own for the same
+/// bytes, no key but small letters and digits.
+macro_rules! foreign_suite {
+    ($($engine:ident = $fixture:expr;)+) => {
+        $(mod $engine {
+            use super::*;
+            suite! { @ $fixture, cases =>
+                absent_is_not_found
+                save_over_another_version_conflicts
+                deleted_stays_deleted
+                attached_handles_see_one_store
+                any_bytes_come_back
+                a_future_that_was_dropped_harms_nobody
+            }
+            suite! { @ $fixture, races =>
+                of_many_who_create_one_wins
+                a_counter_loses_nothing
+            }
+        })+
+    };
+}
+
+foreign_suite! {
+    file_foreign = Fixture::file_foreign();
+    memcached_foreign = Fixture::memcached().foreign();
+}
+
+/// What Django's table has a place for. It takes text under short keys until the year 9999, and its version is a digest:
+/// the same for the same value.
+macro_rules! django_suite {
+    ($($engine:ident = $fixture:expr;)+) => {
+        $(mod $engine {
+            use super::*;
+            suite! { @ $fixture, cases =>
+                absent_is_not_found
+                a_saved_record_comes_back
+                save_absent_over_a_living_record_conflicts
+                save_over_another_version_conflicts
+                deleted_stays_deleted
+                a_record_ends_at_its_deadline
+                an_expired_record_gives_way_to_a_new_one_only
+                touch_moves_the_deadline_forward_only
+                touch_keeps_version_and_value
+                touch_needs_the_version
+                attached_handles_see_one_store
+                sweep_takes_the_expired_only
+                a_future_that_was_dropped_harms_nobody
+            }
+            suite! { @ $fixture, races =>
+                touch_and_save_at_the_same_time_lose_nothing
+                of_many_who_create_one_wins
+                a_counter_loses_nothing
+            }
+        })+
+    };
+}
+
+django_suite! {
+    db_as_django = Fixture::db().with_djangos_table();
+    mysql_as_django = Fixture::mysql().with_djangos_table();
+    postgres_as_django = Fixture::postgres().with_djangos_table();
 }
 
 macro_rules! survivors {
@@ -80,7 +172,10 @@ macro_rules! survivors {
 }
 
 survivors! {
+    cached_db = Fixture::cached_db_memcached();
     db = Fixture::db();
+    mysql = Fixture::mysql();
+    postgres = Fixture::postgres();
     redis_tcp = Fixture::redis_tcp();
     redis_unix = Fixture::redis_unix();
     redis_tls_acl = Fixture::redis_tls();

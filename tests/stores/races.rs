@@ -29,7 +29,7 @@ pub async fn touch_and_save_at_the_same_time_lose_nothing(fixture: &Fixture) {
 pub async fn of_many_who_create_one_wins(fixture: &Fixture) {
     let handles = fixture.open_twice().await;
     for round in 0..20 {
-        let key = Key::new(format!("round {round}"));
+        let key = Key::new(format!("round{round}"));
         let winners = race(&handles, &key, Expected::Absent, fixture.later(HOUR)).await;
         assert_eq!(winners.len(), 1, "round {round}");
         assert_eq!(value(&*handles[0], &key).await.unwrap(), winners[0].0);

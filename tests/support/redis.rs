@@ -1,12 +1,16 @@
 //! A real Redis server for a test: in an empty directory, on a port of its own, ended when dropped.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+#[path = "daemon.rs"]
+mod daemon;
+
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use self::daemon::{PATIENCE, free_port, write_certificates};
 
 /// The user that [`RedisServer::with_tls`] lets in, and nobody else.
 pub const USER: &str = "cloakroom";
@@ -15,9 +19,6 @@ pub const PASSWORD: &str = "p@ss:w/rd?";
 /// All that the engine needs.
 const PERMISSIONS: &str =
     "~session:* +get +set +del +exists +getrange +setrange +pexpire +persist +evalsha +script|load";
-
-/// Long enough for any machine; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct RedisServer {
     directory: TempDir,
@@ -169,27 +170,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
-/// An authority `ca.pem`, and a certificate by it for localhost.
-fn write_certificates(directory: &Path) {
-    std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost\n").expect("a file for openssl");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"));
-    openssl(directory, &format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
-    let by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names";
-    openssl(directory, &format!("x509 -req -in server.csr -out server.pem {by}"));
-}
-
-fn openssl(directory: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .output()
-        .unwrap_or_else(|error| panic!("openssl cannot be started ({error}): install the Debian package openssl"));
-    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -72,10 +72,10 @@ impl Watched {
     ) -> Result<T, StoreError> {
         self.watch.keys.lock().unwrap().push((call, key.as_str().to_owned()));
         let number = self.watch.calls[call as usize].fetch_add(1, Ordering::SeqCst) + 1;
-        let failure = || StoreError::Unreachable("redis.internal:6379 refused session:abc on purpose".into());
+        let cause = || "redis.internal:6379 refused session:abc on purpose".into();
         match (self.watch.rule)(call, number) {
-            Fate::Fail => Err(failure()),
-            Fate::FailAfterwards => work.await.and_then(|_| Err(failure())),
+            Fate::Fail => Err(StoreError::Unreachable(cause())),
+            Fate::FailAfterwards => work.await.and_then(|_| Err(StoreError::Failed(cause()))),
             Fate::Hang => std::future::pending().await,
             Fate::Pass => work.await,
         }

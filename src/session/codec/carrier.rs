@@ -4,9 +4,11 @@
 //! sessionid=1.AB6feN0…        1. and, in base64url without padding, what `seal` makes of:
 //! form (1 byte) || deadline (8 bytes, milliseconds, big-endian) || record
 //! ```
-//! The record is the native one, deflated (RFC 1951) if that makes it shorter.
+//! The record is the native one, deflated (RFC 1951) if that makes it shorter. In Django's format the cookie is what
+//! Django writes: signed, and readable by the visitor.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,14 +16,15 @@ use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
-use super::native;
+use super::django::Django;
+use super::{Form, native};
 use crate::clock::Timestamp;
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::session::cookie::MAX_PAIR_BYTES;
 use crate::session::seal::{Binding, Seal};
 use crate::session::settings::SessionRules;
-use crate::store::{Format, StoreSettings};
+use crate::store::{DjangoSettings, StoreSettings};
 
 const VERSION: &[u8] = b"1.";
 const PLAIN: u8 = 0;
@@ -30,11 +33,20 @@ const DEFLATED: u8 = 1;
 /// Deflate makes at most 1032 bytes of one, so this is more than a cookie can hold.
 const MOST_BYTES: u64 = 1032 * MAX_PAIR_BYTES as u64;
 
+/// Django drops what is shorter.
+const DJANGOS_SHORTEST: usize = 8;
+
 /// How sessions become values of cookies and back.
 #[derive(Debug)]
-pub struct Carrier {
-    seal: Seal,
-    cookie_name: String,
+pub enum Carrier {
+    /// In a form of our own.
+    Sealed { seal: Seal, cookie_name: String },
+    /// In Django's.
+    Signed {
+        django: Arc<Django>,
+        /// The same that believes the first key alone, if there are others.
+        strict: Option<Box<Django>>,
+    },
 }
 
 /// A session out of a cookie.
@@ -47,16 +59,38 @@ pub struct Carried {
 }
 
 impl Carrier {
-    pub(super) fn new(settings: &StoreSettings, cookie_name: &str) -> Result<Self, Problem> {
-        if settings.format != Format::Native {
-            let message = "with engine = \"signed_cookies\" must be \"native\"";
-            return Err(Problem::new("store.format", format!("{:?}", settings.format.name()), message));
+    pub(super) fn new(
+        settings: &StoreSettings,
+        rules: &SessionRules,
+        cookie_name: &str,
+        form: &Form,
+    ) -> Result<Self, Problem> {
+        match form {
+            Form::Django(_) if !settings.keys.is_empty() => {
+                let message = "is not for format = \"django\", which signs with store.django.secret_key";
+                Err(Problem::new("store.keys", "…", message))
+            }
+            Form::Django(django) => {
+                Ok(Self::Signed { django: Arc::clone(django), strict: strict(settings, rules, cookie_name)? })
+            }
+            Form::Msgpack => {
+                let message = "with engine = \"signed_cookies\" must be \"native\" or \"django\"";
+                Err(Problem::new("store.format", "\"msgpack\"", message))
+            }
+            Form::Native => {
+                let seal = Seal::new(&settings.keys, "store.keys")?;
+                Ok(Self::Sealed { seal, cookie_name: cookie_name.to_owned() })
+            }
         }
-        Ok(Self { seal: Seal::new(&settings.keys, "store.keys")?, cookie_name: cookie_name.to_owned() })
     }
 
     /// The value of the cookie for a visitor of a route for these hosts.
     pub fn write(&self, session: &Session, expires_at: Timestamp, hosts: &[String]) -> String {
+        let (seal, cookie_name) = match self {
+            Self::Sealed { seal, cookie_name } => (seal, cookie_name),
+            // Its age counts from the signature on, also where nothing but the key is new.
+            Self::Signed { django, .. } => return django.write_cookie(session, session.saved_at),
+        };
         let record = native::encode(session);
         let deflated = deflate(&record).filter(|deflated| deflated.len() < record.len());
         let (form, record) = match &deflated {
@@ -65,13 +99,16 @@ impl Carrier {
         };
         let content = [&[form], expires_at.as_millis().to_be_bytes().as_slice(), record].concat();
         let mut value = String::from_utf8_lossy(VERSION).into_owned();
-        URL_SAFE_NO_PAD.encode_string(self.seal.seal(&self.binding(hosts), &content), &mut value);
+        URL_SAFE_NO_PAD.encode_string(seal.seal(&binding(cookie_name, hosts), &content), &mut value);
         value
     }
 
     /// Whether a cookie looks like one of ours.
     pub fn may_be_ours(&self, value: &[u8]) -> bool {
-        value.starts_with(VERSION)
+        match self {
+            Self::Sealed { .. } => value.starts_with(VERSION),
+            Self::Signed { .. } => value.len() >= DJANGOS_SHORTEST && value.contains(&b':'),
+        }
     }
 
     /// The session in a cookie that came to a route for these hosts, if it is one of ours and has not ended `now`.
@@ -79,28 +116,51 @@ impl Carrier {
         if value.len() > MAX_PAIR_BYTES {
             return None;
         }
-        let sealed = URL_SAFE_NO_PAD.decode(value.strip_prefix(VERSION)?).ok()?;
-        let opened = self.seal.open(&self.binding(hosts), &sealed)?;
-        let (form, rest) = opened.plain.split_first()?;
-        let (deadline, record) = rest.split_first_chunk()?;
-        let record = match *form {
-            PLAIN => record.to_vec(),
-            DEFLATED => inflate(record)?,
-            _ => return None,
-        };
-        let session = native::decode(&record.into()).ok()?;
-        let expires_at = Timestamp::from_millis(i64::from_be_bytes(*deadline));
-        let over = expires_at <= now || session.ends_at_latest(rules).is_some_and(|end| end <= now);
-        (!over).then_some(Carried { session, expires_at, old_key: opened.old_key })
+        match self {
+            Self::Sealed { seal, cookie_name } => read_sealed(seal, &binding(cookie_name, hosts), value, rules, now),
+            Self::Signed { django, strict } => {
+                let value = std::str::from_utf8(value).ok()?;
+                let session = django.read_cookie(value, now).ok()?;
+                let old_key = strict.as_ref().is_some_and(|strict| strict.read_cookie(value, now).is_err());
+                Some(Carried { expires_at: session.deadline(rules, now), session, old_key })
+            }
+        }
     }
+}
 
-    /// A cookie is for the visitors of its own hosts, under its own name.
-    fn binding(&self, hosts: &[String]) -> Binding {
-        let mut hosts: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        hosts.sort_unstable();
-        let parts = std::iter::once(self.cookie_name.as_str()).chain(hosts.iter().map(String::as_str));
-        Binding::new("cloakroom session cookie", parts)
+/// Django's format without the keys that only believe.
+fn strict(settings: &StoreSettings, rules: &SessionRules, cookie_name: &str) -> Result<Option<Box<Django>>, Problem> {
+    let django = settings.django();
+    if django.secret_key_fallbacks.is_empty() && !django.legacy {
+        return Ok(None);
     }
+    let django = DjangoSettings { secret_key_fallbacks: Vec::new(), legacy: false, ..django };
+    let settings = StoreSettings { django: Some(django), ..settings.clone() };
+    Django::new(&settings, rules, cookie_name).map(|django| Some(Box::new(django)))
+}
+
+fn read_sealed(seal: &Seal, binding: &Binding, value: &[u8], rules: &SessionRules, now: Timestamp) -> Option<Carried> {
+    let sealed = URL_SAFE_NO_PAD.decode(value.strip_prefix(VERSION)?).ok()?;
+    let opened = seal.open(binding, &sealed)?;
+    let (form, rest) = opened.plain.split_first()?;
+    let (deadline, record) = rest.split_first_chunk()?;
+    let record = match *form {
+        PLAIN => record.to_vec(),
+        DEFLATED => inflate(record)?,
+        _ => return None,
+    };
+    let session = native::decode(&record.into()).ok()?;
+    let expires_at = Timestamp::from_millis(i64::from_be_bytes(*deadline));
+    let over = expires_at <= now || session.ends_at_latest(rules).is_some_and(|end| end <= now);
+    (!over).then_some(Carried { session, expires_at, old_key: opened.old_key })
+}
+
+/// A cookie is for the visitors of its own hosts, under its own name.
+fn binding(cookie_name: &str, hosts: &[String]) -> Binding {
+    let mut hosts: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    hosts.sort_unstable();
+    let parts = std::iter::once(cookie_name).chain(hosts.iter().map(String::as_str));
+    Binding::new("cloakroom session cookie", parts)
 }
 
 fn deflate(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -133,7 +193,7 @@ mod tests {
 
     fn carrier_named(name: &str, keys: &[&str]) -> Carrier {
         let text = format!("engine = 'signed_cookies'\nkeys = [{}]", keys.join(", "));
-        Carrier::new(&toml::from_str(&text).unwrap(), name).unwrap()
+        Carrier::new(&toml::from_str(&text).unwrap(), &rules(""), name, &Form::Native).unwrap()
     }
 
     fn carrier(keys: &[&str]) -> Carrier {

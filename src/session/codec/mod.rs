@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::carrier::{Carried, Carrier};
-use self::django::Django;
+pub use self::django::Django;
 use super::Session;
 use super::id::SessionId;
 use super::json::JsonError;
@@ -53,7 +53,7 @@ impl Codec {
             Format::Native => Form::Native,
         };
         let carrier = match settings.engine {
-            Engine::SignedCookies => Some(Arc::new(Carrier::new(settings, cookie_name)?)),
+            Engine::SignedCookies => Some(Arc::new(Carrier::new(settings, rules, cookie_name, &form)?)),
             _ => None,
         };
         Ok(Self { form, seal: seal(settings)?, carrier })
@@ -71,6 +71,11 @@ impl Codec {
             Form::Django(_) => Key::new(id.as_str()),
             Form::Msgpack | Form::Native => id.digest(),
         }
+    }
+
+    /// Whether the store calls records by the ids of their sessions, which are secrets.
+    pub fn names_ids(&self) -> bool {
+        !self.has_grace()
     }
 
     /// Whether a record can say that its session moved on to another key.
@@ -143,6 +148,10 @@ fn binding(key: &Key) -> Binding {
 pub enum DecodeError {
     #[error("its data cannot be used")]
     Data(#[source] JsonError),
+    #[error("it has ended")]
+    Ended,
+    #[error("not signed with any of the keys in [store.django]")]
+    Forged,
     #[error("not a record of this format")]
     Malformed,
     #[error("not encrypted for this place with one of the keys in store.encrypt")]
@@ -225,6 +234,10 @@ mod tests {
             ("engine = 'signed_cookies'".to_owned(), "store.keys"),
             (format!("engine = 'signed_cookies'\nkeys = [{A}, {A}]"), "store.keys[1]"),
             (format!("engine = 'signed_cookies'\nkeys = [{A}]\nformat = 'msgpack'"), "store.format"),
+            (
+                format!("engine = 'signed_cookies'\nkeys = [{A}]\nformat = 'django'\ndjango.secret_key = 'x'"),
+                "store.keys",
+            ),
         ] {
             assert_eq!(new(&text).unwrap_err().key, key, "{text}");
         }

@@ -156,7 +156,8 @@ pub fn decode(record: &Bytes) -> Result<Session, DecodeError> {
     head.with(data)
 }
 
-fn key(text: String) -> Result<Key, DecodeError> {
+/// A key as engines take it.
+pub(in crate::session) fn key(text: String) -> Result<Key, DecodeError> {
     let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(Key::new(text)) } else { Err(DecodeError::Malformed) }
 }

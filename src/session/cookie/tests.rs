@@ -77,6 +77,21 @@ fn c9_every_candidate_is_tried_once_and_eight_at_most() {
 }
 
 #[test]
+fn values_that_are_no_ids_come_as_they_are_and_once() {
+    let mut headers = request(&["sessionid=; sessionid=1.a-b_c; a=1", "sessionid=\"x\"; sessionid=1.a-b_c"]);
+    assert_eq!(policy("").take_values(&mut headers), [&b"1.a-b_c"[..], b"\"x\""]);
+    assert_eq!(headers.get(COOKIE).unwrap(), "a=1");
+}
+
+#[test]
+fn c8_a_value_has_4096_bytes_together_with_the_name() {
+    let set = |length| policy("").set_value(&"x".repeat(length), None, Timestamp::from_millis(0), false);
+    let longest = set(4096 - "sessionid".len()).unwrap();
+    assert!(longest.to_str().unwrap().contains("x; HttpOnly; SameSite=Lax"), "{longest:?}");
+    assert_eq!(set(4096 - "sessionid".len() + 1), None);
+}
+
+#[test]
 fn c10_several_lines_are_one() {
     let ours = format!("sessionid={A}");
     assert_eq!(taken(&["a=1", &ours]), (vec![A.to_owned()], vec!["a=1".to_owned()]));

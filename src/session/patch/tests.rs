@@ -256,8 +256,8 @@ proptest! {
 
 /// Beside `{"a":1}` two members that have no JSON form, one of them under the name `price`.
 fn data_with_opaque() -> Data {
-    let price = OpaqueMember { key: Some("price".into()), written: b"a decimal".as_slice().into() };
-    let unnamed = OpaqueMember { key: None, written: b"under a number".as_slice().into() };
+    let price = OpaqueMember { key: Some("price".into()), written: b"a decimal".as_slice().into(), place: 1 };
+    let unnamed = OpaqueMember { key: None, written: b"under a number".as_slice().into(), place: 0 };
     Data::from_wire(r#"{"a":1}"#.to_owned()).with_opaque(vec![price, unnamed])
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::super::StoreError;
+use super::super::super::StoreError;
 
 /// The way to such a thread.
 pub(super) struct Thread<Job>(Sender<Job>);

@@ -1,10 +1,11 @@
-//! How a record lies in Redis: one line of ASCII with deadline and version, then the value.
+//! How a record lies where only bytes can be kept: one line of ASCII with deadline and version, then the value.
 //!
 //! `c1 0001760000000000000 9f86d081884c7d65\n…`: the layout's name, the deadline in milliseconds since the epoch as 19
 //! digits, the version as 16 lower-case hexadecimal digits. The widths are fixed, so that a script can compare deadlines
-//! as text and move one in place; the scripts beside this file read the same line.
+//! as text and move one in place; the scripts for Redis read the same line.
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::store::{Record, Version};
@@ -25,6 +26,17 @@ pub(super) fn deadline_text(deadline: Timestamp) -> String {
 
 pub(super) fn version_text(Version(version): Version) -> String {
     format!("{version:016x}")
+}
+
+/// The line and the value after it.
+pub(super) fn whole(version: Version, expires_at: Timestamp, value: &[u8]) -> Bytes {
+    Bytes::from([header(version, expires_at).as_bytes(), value].concat())
+}
+
+/// The version of a record in a layout that has no place for one.
+pub(super) fn digest(value: &[u8]) -> Version {
+    let digest: [u8; 32] = Sha256::digest(value).into();
+    Version(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 /// None if these bytes are not a record of ours. The value is a slice of `stored`, not a copy.
