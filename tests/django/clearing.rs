@@ -59,8 +59,7 @@ fn files_that_are_over_go() {
     let keys = sessions_of_all_ages(&site);
     for path in paths(&folder) {
         // Untouched for longer than a session without an expiry of its own lives: only those go.
-        let three_weeks_ago =
-            fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(21 * 86_400);
+        let three_weeks_ago = fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(21 * 86_400);
         let to = copy.join(path.file_name().unwrap());
         fs::copy(&path, &to).unwrap();
         for path in [&path, &to] {
