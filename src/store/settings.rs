@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(in crate::store) use self::redis::RedisServers;
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
 use crate::problem::Problem;
 use crate::secret::Secret;
@@ -142,7 +143,7 @@ impl StoreSettings {
             Engine::CachedDb | Engine::File | Engine::Memcached | Engine::SignedCookies => Ok(()),
             Engine::Db => self.database_path().map(drop),
             Engine::Memory => self.check_memory(),
-            Engine::Redis => self.redis_server().map(drop),
+            Engine::Redis => self.redis_servers().map(drop),
         }
     }
 

@@ -11,6 +11,7 @@ use cloakroom::store::{self, Engine, SessionStore, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 use crate::redis_server::{PASSWORD, RedisServer, USER};
+use crate::redis_topologies::{Cluster, Watched};
 
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -18,6 +19,8 @@ pub struct Fixture {
     pub clock: Clock,
     pub settings: StoreSettings,
     pub redis: Option<RedisServer>,
+    /// Those that belong to it.
+    others: Vec<RedisServer>,
     pub directory: TempDir,
     guarded: bool,
 }
@@ -54,12 +57,29 @@ impl Fixture {
         Self::of(&text, Some(server))
     }
 
+    /// Behind sentinels, and every write waits for a replica.
+    pub fn redis_sentinel() -> Self {
+        // No case is about a failover: a slow machine may take its time.
+        let watched = Watched::start(1, 60_000);
+        let text = format!("engine = 'redis'\nurl = '{}/3'\nwait_replicas = 1", watched.url());
+        let Watched { mut servers, sentinels } = watched;
+        let master = servers.remove(0);
+        Self { others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
+    }
+
+    pub fn redis_cluster() -> Self {
+        let mut cluster = Cluster::start(0, 60_000);
+        let text = format!("engine = 'redis'\nurl = '{}'", cluster.url());
+        let first = cluster.servers.remove(0);
+        Self { others: cluster.servers, ..Self::of(&text, Some(first)) }
+    }
+
     fn of(text: &str, redis: Option<RedisServer>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(text);
         // No case is about speed: a slow machine may take its time.
         settings.timeout = Duration::from_secs(60);
-        Self { clock: Clock::manual(START), settings, redis, directory, guarded: false }
+        Self { clock: Clock::manual(START), settings, redis, others: Vec::new(), directory, guarded: false }
     }
 
     pub fn guarded(self) -> Self {

@@ -12,6 +12,8 @@ mod redis_faults;
 mod redis_layout;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/redis_topologies.rs"]
+mod redis_topologies;
 
 use fixture::Fixture;
 
@@ -65,6 +67,8 @@ suite! {
     redis_unix_guarded = Fixture::redis_unix().guarded();
     redis_tls_acl = Fixture::redis_tls();
     redis_tls_acl_guarded = Fixture::redis_tls().guarded();
+    redis_sentinel = Fixture::redis_sentinel();
+    redis_cluster = Fixture::redis_cluster();
 }
 
 macro_rules! survivors {
