@@ -20,7 +20,7 @@ pub struct Fixture {
     pub settings: StoreSettings,
     pub redis: Option<RedisServer>,
     /// Those that belong to it.
-    others: Vec<RedisServer>,
+    _others: Vec<RedisServer>,
     pub directory: TempDir,
     guarded: bool,
 }
@@ -64,14 +64,14 @@ impl Fixture {
         let text = format!("engine = 'redis'\nurl = '{}/3'\nwait_replicas = 1", watched.url());
         let Watched { mut servers, sentinels } = watched;
         let master = servers.remove(0);
-        Self { others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
+        Self { _others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
     }
 
     pub fn redis_cluster() -> Self {
         let mut cluster = Cluster::start(0, 60_000);
         let text = format!("engine = 'redis'\nurl = '{}'", cluster.url());
         let first = cluster.servers.remove(0);
-        Self { others: cluster.servers, ..Self::of(&text, Some(first)) }
+        Self { _others: cluster.servers, ..Self::of(&text, Some(first)) }
     }
 
     fn of(text: &str, redis: Option<RedisServer>) -> Self {
@@ -79,7 +79,7 @@ impl Fixture {
         let mut settings = settings(text);
         // No case is about speed: a slow machine may take its time.
         settings.timeout = Duration::from_secs(60);
-        Self { clock: Clock::manual(START), settings, redis, others: Vec::new(), directory, guarded: false }
+        Self { clock: Clock::manual(START), settings, redis, _others: Vec::new(), directory, guarded: false }
     }
 
     pub fn guarded(self) -> Self {

@@ -3,13 +3,19 @@
 //! A new engine is one constructor in `fixture.rs` and one line below.
 
 mod cases;
+mod crash_redis;
 mod database;
 mod eviction;
+mod failover;
+mod failover_cluster;
+mod failover_sentinel;
 mod fixture;
 mod guard;
 mod races;
+mod redis_django;
 mod redis_faults;
 mod redis_layout;
+mod redis_listing;
 #[path = "../support/redis.rs"]
 mod redis_server;
 #[path = "../support/redis_topologies.rs"]

@@ -41,7 +41,9 @@ impl Watched {
         let sentinels: Vec<RedisServer> = (0..SENTINELS).map(sentinel).collect();
         for sentinel in &sentinels {
             // What they do every few seconds they do at once, and a slow machine does not make them give up.
-            let periods = ["INFO-PERIOD", "100", "PUBLISH-PERIOD", "100", "PING-PERIOD", "50", "ASK-PERIOD", "50"];
+            // Four times the period between two words to each other is how long a new master may go unannounced before
+            // the others make a replica of it again.
+            let periods = ["INFO-PERIOD", "100", "PUBLISH-PERIOD", "500", "PING-PERIOD", "50", "ASK-PERIOD", "50"];
             let patience = ["TILT-TRIGGER", "60000", "TILT-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "100"];
             redis::cmd("SENTINEL").arg("DEBUG").arg(&periods).arg(&patience).exec(&mut sentinel.look()).unwrap();
         }

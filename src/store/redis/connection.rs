@@ -46,6 +46,12 @@ enum Link {
 
 type Attempt = Option<Result<Connected, RedisError>>;
 
+impl From<Arc<Shared>> for Connection {
+    fn from(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
 impl Connection {
     /// None is made until one is needed.
     pub(super) fn new(target: Target) -> Self {

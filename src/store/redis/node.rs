@@ -3,26 +3,29 @@
 use redis::{Cmd, FromRedisValue, Pipeline};
 
 use super::connection::{Connection, Target};
-use super::request::{Reply, Request, Wait};
+use super::request::{Proof, Reply, Request, Terms, Wait};
 use crate::store::StoreError;
 
 #[derive(Clone)]
 pub(super) struct Node {
     connection: Connection,
+    /// Whether it may stop to be the master, and go on answering.
+    replaceable: bool,
     /// For writes that replicas are waited for, because Redis answers nothing else on a connection meanwhile.
     waiting: Option<(Connection, Wait)>,
 }
 
 impl Node {
     pub(super) fn new(target: Target, wait: Option<Wait>) -> Self {
+        let replaceable = matches!(target, Target::Master(_));
         let connection = Connection::new(target);
         let waiting = wait.map(|wait| (connection.another(), wait));
-        Self { connection, waiting }
+        Self { connection, replaceable, waiting }
     }
 
     pub(super) fn another(&self) -> Self {
         let waiting = self.waiting.as_ref().map(|(connection, wait)| (connection.another(), *wait));
-        Self { connection: self.connection.another(), waiting }
+        Self { connection: self.connection.another(), replaceable: self.replaceable, waiting }
     }
 
     /// Connects, so that what is wrong is known at once.
@@ -35,14 +38,16 @@ impl Node {
     }
 
     pub(super) async fn ask(&self, request: &Request, asking: bool) -> Result<Reply, StoreError> {
-        let (connection, wait) = match &self.waiting {
-            Some((connection, wait)) if request.writes => (connection, Some(*wait)),
-            _ => (&self.connection, None),
+        let (connection, proof) = match &self.waiting {
+            Some((connection, wait)) if request.writes => (connection, Some(Proof::Replicas(*wait))),
+            // A replica refuses writes by itself.
+            _ => (&self.connection, (self.replaceable && !request.writes).then_some(Proof::Master)),
         };
+        let terms = Terms { asking, proof };
         if request.repeatable {
-            connection.call_repeatable(|connection| request.send(connection, asking, wait)).await
+            connection.call_repeatable(|connection| request.send(connection, terms)).await
         } else {
-            connection.call(async |connection| request.send(connection, asking, wait).await).await
+            connection.call(async |connection| request.send(connection, terms).await).await
         }
     }
 

@@ -1,9 +1,10 @@
 //! One command about one key, sent in one go with what belongs to it.
 
+use std::io;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value, from_redis_value};
 use sha1::{Digest as _, Sha1};
 
 use super::server::Place;
@@ -57,18 +58,11 @@ impl Request {
         Self { repeatable: true, writes: false, ..self }
     }
 
-    /// `asking`: the server is about to get the key's slot, and answers only who was sent by the one that still has it.
-    pub(super) async fn send(
-        &self,
-        mut connection: MultiplexedConnection,
-        asking: bool,
-        wait: Option<Wait>,
-    ) -> RedisResult<Reply> {
-        let wait = wait.filter(|_| self.writes);
-        let answer = match self.send_once(&mut connection, asking, wait, None).await {
+    pub(super) async fn send(&self, mut connection: MultiplexedConnection, terms: Terms) -> RedisResult<Reply> {
+        let answer = match self.send_once(&mut connection, terms, None).await {
             // It did not run: this server has not seen the script yet, or has forgotten it.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send_once(&mut connection, asking, wait, self.script).await
+                self.send_once(&mut connection, terms, self.script).await
             }
             answer => answer,
         };
@@ -81,38 +75,47 @@ impl Request {
     async fn send_once(
         &self,
         connection: &mut MultiplexedConnection,
-        asking: bool,
-        wait: Option<Wait>,
+        terms: Terms,
         script: Option<&str>,
     ) -> RedisResult<Answer> {
-        if !asking && wait.is_none() && script.is_none() {
+        let proof = match terms.proof {
+            Some(Proof::Replicas(wait)) if self.writes => Some(wait.command()),
+            Some(Proof::Master) if !self.writes => Some(redis::cmd("ROLE")),
+            _ => None,
+        };
+        if !terms.asking && proof.is_none() && script.is_none() {
             let value = self.command.query_async(connection).await?;
             return Ok(Answer { value, replicated: true });
         }
+        let proven = proof.is_some();
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
         if let Some(script) = script {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
         }
-        if asking {
+        if terms.asking {
             pipeline.cmd("ASKING");
         }
         pipeline.add_command(self.command.clone());
-        if let Some(Wait { replicas, limit }) = wait {
-            // Zero would be for ever.
-            let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-            pipeline.cmd("WAIT").arg(replicas).arg(millis);
+        if let Some(proof) = proof {
+            pipeline.add_command(proof);
         }
         let mut answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
-        let replicated = match wait {
-            Some(Wait { replicas, .. }) => last(&mut answers)
-                .and_then(|value| Ok(redis::from_redis_value::<u32>(value)?))
-                .map(|reached| reached >= replicas),
-            None => Ok(true),
-        };
+        let proof = if proven { Some(last(&mut answers)) } else { None };
         let value = last(&mut answers);
         answers.into_iter().collect::<RedisResult<Vec<Value>>>()?;
-        Ok(Answer { value: value?, replicated: replicated? })
+        let value = value?;
+        let replicated = match (terms.proof, proof) {
+            (Some(Proof::Replicas(wait)), Some(reached)) => from_redis_value::<u32>(reached?)? >= wait.replicas,
+            (_, None) | (None, _) => true,
+            (Some(Proof::Master), Some(role)) => {
+                if !is_master(role?) {
+                    return Err(io::Error::other("the server is no master any more").into());
+                }
+                true
+            }
+        };
+        Ok(Answer { value, replicated })
     }
 }
 
@@ -121,11 +124,44 @@ fn last(answers: &mut Vec<RedisResult<Value>>) -> RedisResult<Value> {
     answers.pop().unwrap_or_else(missing)
 }
 
+/// What is sent around a request.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// The server is about to get the key's slot, and answers only who was sent by the one that still has it.
+    pub(super) asking: bool,
+    pub(super) proof: Option<Proof>,
+}
+
+/// What must be shown for an answer to count.
+#[derive(Clone, Copy)]
+pub(super) enum Proof {
+    /// Of a read: that the server is a master. One that was demoted answers with what it had, or with nothing.
+    Master,
+    /// Of a write: that enough replicas have it.
+    Replicas(Wait),
+}
+
 /// How many replicas must have a write before it counts, and how long they may take.
 #[derive(Clone, Copy)]
 pub(super) struct Wait {
     pub(super) replicas: u32,
     pub(super) limit: Duration,
+}
+
+impl Wait {
+    fn command(self) -> Cmd {
+        // Zero would be for ever.
+        let millis = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut command = redis::cmd("WAIT");
+        command.arg(self.replicas).arg(millis);
+        command
+    }
+}
+
+/// Whether this answer to `ROLE` is a master's.
+pub(super) fn is_master(role: Value) -> bool {
+    let words: Vec<Value> = from_redis_value(role).unwrap_or_default();
+    words.into_iter().next().is_some_and(|role| from_redis_value::<String>(role).is_ok_and(|role| role == "master"))
 }
 
 /// What a server said.
@@ -147,13 +183,15 @@ pub(super) enum Elsewhere {
 
 impl Reply {
     fn of_error(error: RedisError) -> RedisResult<Self> {
+        if error.code() == Some("WRONGTYPE") {
+            return Ok(Self::Answer(Answer::of_another_type()));
+        }
         let ErrorKind::Server(kind) = error.kind() else { return Err(error) };
         let place = error.redirect_node().and_then(|(place, _)| Place::parse(place));
         Ok(Self::Elsewhere(match (kind, place) {
             (ServerErrorKind::Ask, Some(place)) => Elsewhere::Ask(place),
             (ServerErrorKind::Moved, Some(place)) => Elsewhere::Moved(place),
             (ServerErrorKind::TryAgain, _) => Elsewhere::TryAgain,
-            _ if error.code() == Some("WRONGTYPE") => return Ok(Self::Answer(Answer::of_another_type())),
             _ => return Err(error),
         }))
     }

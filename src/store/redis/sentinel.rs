@@ -9,12 +9,13 @@ use std::io;
 use std::sync::Weak;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, RedisResult, Value, from_redis_value};
+use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Shared, Target};
 use super::error::{cause, failed, is_of_the_connection};
+use super::request;
 use super::server::{Connected, Place, Server};
 use crate::store::StoreError;
 
@@ -126,22 +127,24 @@ impl Sentinels {
     }
 }
 
-/// Gives up a connection, for the next call to make another one, when it no longer is to the master.
-pub(super) async fn watch(shared: Weak<Shared>) {
+/// Gives up a connection when it no longer is to the master, and makes another one.
+pub(super) async fn watch(connection: Weak<Shared>) {
     loop {
         sleep(WATCH).await;
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = connection.upgrade() else { return };
         if let (Target::Master(sentinels), Some(connected)) = (&shared.target, shared.current())
             && !sentinels.stands(&connected).await
         {
             connected.discard();
+            drop(connected);
+            // If it cannot be made, calls will say so.
+            let _ = Connection::from(shared).connected().await;
         }
     }
 }
 
 async fn is_master(connected: &Connected) -> RedisResult<bool> {
-    let answer: Vec<Value> = redis::cmd("ROLE").query_async(&mut connected.connection.clone()).await?;
-    Ok(answer.into_iter().next().is_some_and(|role| from_redis_value::<String>(role).is_ok_and(|role| role == "master")))
+    redis::cmd("ROLE").query_async(&mut connected.connection.clone()).await.map(request::is_master)
 }
 
 async fn named_by(sentinel: &Connection, master: &str) -> Result<Option<Named>, StoreError> {
