@@ -97,6 +97,15 @@ pub struct Load {
     degraded: AtomicUsize,
 }
 
+/// Tells the visitors to stop, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Load {
     pub fn await_more(what: &str, counter: &AtomicUsize) {
         let before = counter.load(Ordering::SeqCst);
@@ -138,6 +147,7 @@ impl Load {
 pub fn under_load(proxy: &Proxy, backend: &Backend, act: impl FnOnce(&Load)) {
     let load = Load::default();
     let counts = thread::scope(|scope| {
+        let stop = Stop(&load.stop);
         let visitors: Vec<_> = (0..3)
             .map(|_| {
                 let (mut visitor, load) = (proxy.visitor(), &load);
@@ -146,7 +156,7 @@ pub fn under_load(proxy: &Proxy, backend: &Backend, act: impl FnOnce(&Load)) {
             })
             .collect();
         act(&load);
-        load.stop.store(true, Ordering::SeqCst);
+        drop(stop);
         visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect::<Vec<_>>()
     });
     for ((acknowledged, made), mut visitor) in counts {

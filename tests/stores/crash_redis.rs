@@ -23,12 +23,16 @@ struct Done {
     unknown: Option<u32>,
 }
 
-async fn write(store: Arc<dyn SessionStore>, key: Key, mut record: Record, tell: tokio::sync::mpsc::Sender<()>) -> Done {
+async fn write(
+    store: Arc<dyn SessionStore>,
+    key: Key,
+    mut record: Record,
+    tell: tokio::sync::mpsc::Sender<()>,
+) -> Done {
     let mut acknowledged = number(&record);
     loop {
         let next = acknowledged + 1;
-        let saved =
-            store.save(&key, Expected::Version(record.version), next.to_string().into(), START.plus(DAY)).await;
+        let saved = store.save(&key, Expected::Version(record.version), next.to_string().into(), START.plus(DAY)).await;
         match saved {
             Ok(Saved::Stored(version)) => {
                 record.version = version;

@@ -18,6 +18,7 @@ mod redis_layout;
 mod redis_listing;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod redis_tls;
 #[path = "../support/redis_topologies.rs"]
 mod redis_topologies;
 

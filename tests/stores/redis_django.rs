@@ -176,9 +176,8 @@ async fn only_the_value_that_was_read_is_replaced() {
         let store = open(&server.tcp_url(), DjangoSettings { client, ..DjangoSettings::default() }).await;
         let mut redis = server.look();
         let (key, name) = (Key::new("abc"), ":1:django.contrib.sessions.cacheabc");
-        let conflicts = async |expected| {
-            store.save(&key, expected, "late".into(), after(60_000)).await.unwrap() == Saved::Conflict
-        };
+        let conflicts =
+            async |expected| store.save(&key, expected, "late".into(), after(60_000)).await.unwrap() == Saved::Conflict;
         let first = stored(&*store, &key, Expected::Absent, "one", after(60_000)).await;
         assert!(conflicts(Expected::Absent).await);
         let second = stored(&*store, &key, Expected::Version(first), "two", after(60_000)).await;

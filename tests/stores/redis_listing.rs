@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::cases::stored;
 use crate::fixture::{START, chain, settings};
 use crate::redis_server::RedisServer;
-use crate::redis_topologies::Cluster;
+use crate::redis_topologies::{Cluster, Watched};
 
 const SESSIONS: usize = 3_000;
 
@@ -61,7 +61,10 @@ async fn every_session_is_listed_and_nothing_else() {
     stored(&*other, &Key::new("other"), Expected::Absent, "x", START.plus(Duration::from_secs(60))).await;
     server.look().set::<_, _, ()>(b"s[a-z]*?\\:\xff".as_slice(), "no text").unwrap();
     assert_eq!(listed(&*own, |_| {}).await.unwrap(), keys);
-    assert_eq!(other.scan(None).await.unwrap().keys.len() + usize::from(other.scan(None).await.unwrap().next.is_some()), 1);
+    assert_eq!(
+        other.scan(None).await.unwrap().keys.len() + usize::from(other.scan(None).await.unwrap().next.is_some()),
+        1
+    );
     let wrong = own.scan(Some(&Cursor("no place".to_owned()))).await;
     assert!(matches!(wrong, Err(StoreError::Failed(_))));
 }
@@ -106,7 +109,8 @@ async fn a_cluster_is_listed_server_by_server_and_again_when_slots_moved() {
         if pages == 2 {
             let mut order: Vec<usize> = (0..3).collect();
             order.sort_by_key(|server| cluster.servers[*server].port());
-            let slots: Vec<u16> = (0..16_384).step_by(997).filter(|slot| cluster.master_of(*slot, 0) == order[2]).collect();
+            let slots: Vec<u16> =
+                (0..16_384).step_by(997).filter(|slot| cluster.master_of(*slot, 0) == order[2]).collect();
             let moved: usize = slots.iter().map(|slot| cluster.move_slot(*slot, order[2], order[0], || {})).sum();
             assert!(!slots.is_empty() && moved < SESSIONS);
         }
@@ -119,4 +123,41 @@ async fn a_cluster_is_listed_server_by_server_and_again_when_slots_moved() {
     let () = cluster.ask(holder, &["SETSLOT", &slot.to_string(), "MIGRATING", &other]);
     let error = listed(&*store, |_| {}).await.unwrap_err();
     assert!(chain(&error).contains("being moved"), "{}", chain(&error));
+}
+
+/// As the documentation has them: each permission is needed somewhere, and no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permissions_that_are_documented_are_enough() {
+    const ALL: &str = "~session:* +get +set +del +exists +getrange +setrange +pexpire +persist +evalsha +script|load";
+    const LISTING: &str = "+scan +info";
+    let (watched, cluster) = (Watched::start(1, 60_000), Cluster::start(0, 60_000));
+    for sentinel in &watched.sentinels {
+        let watcher = ["SETUSER", "watcher", "on", ">s3cret", "+sentinel"];
+        redis::cmd("ACL").arg(&watcher).exec(&mut sentinel.look()).unwrap();
+    }
+    let sentinels = watched.url().replace("://", "://watcher:s3cret@");
+    for (url, more, servers) in [
+        (format!("{sentinels}/3"), "+select +role +wait", &watched.servers),
+        (cluster.url(), "+cluster|slots +asking +cluster|nodes", &cluster.servers),
+    ] {
+        for server in servers {
+            let mut user = redis::cmd("ACL");
+            user.arg("SETUSER").arg("cloakroom").arg(&["on", ">hunter2"]);
+            user.arg([ALL, LISTING, more].join(" ").split(' ').collect::<Vec<_>>());
+            user.exec(&mut server.look()).unwrap();
+        }
+        let wait = if more.contains("wait") { "wait_replicas = 1" } else { "" };
+        let login = format!("username = 'cloakroom'\npassword = 'hunter2'\n{wait}");
+        let settings = settings(&format!("engine = 'redis'\nurl = '{url}'\ntimeout = '30s'\n{login}"));
+        let store = store::open_engine(&settings, None, Clock::manual(START)).await;
+        let store = store.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let key = Key::new("visitor");
+        let later = |seconds| START.plus(Duration::from_secs(seconds));
+        let version = stored(&*store, &key, Expected::Absent, "x", later(60)).await;
+        assert!(store.touch(&key, version, later(90)).await.unwrap());
+        assert!(store.load(&key).await.unwrap().is_some());
+        let page = store.scan(None).await.unwrap();
+        assert!(page.keys == [key.clone()] || page.next.is_some());
+        store.delete(&key).await.unwrap();
+    }
 }

@@ -36,6 +36,8 @@ pub struct How {
     pub sentinel: Option<String>,
     /// In a cluster a server talks to the others on a second port.
     pub bus: Option<u16>,
+    /// With TLS: what [`USER`] may besides.
+    pub permissions: &'static str,
 }
 
 impl RedisServer {
@@ -46,7 +48,11 @@ impl RedisServer {
 
     /// On TLS over TCP only, for [`USER`] with [`PASSWORD`] only.
     pub fn with_tls() -> Self {
-        Self::started(true, How::default())
+        Self::with_tls_as(How::default())
+    }
+
+    pub fn with_tls_as(how: How) -> Self {
+        Self::started(true, how)
     }
 
     /// As [`RedisServer::start`], with more options.
@@ -62,7 +68,7 @@ impl RedisServer {
         let directory = tempfile::tempdir().expect("a directory for redis-server");
         if tls {
             write_certificates(directory.path());
-            let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS}\n");
+            let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS} {}\n", how.permissions);
             std::fs::write(directory.path().join("users.acl"), users).expect("a file for redis-server");
         }
         let mut server = Self { directory, port: 0, tls, how, child: None };
@@ -160,7 +166,13 @@ impl RedisServer {
         if let Some(watched) = &self.how.sentinel {
             let file = self.path("sentinel.conf");
             let dir = self.directory.path().display();
-            let text = format!("bind 127.0.0.1\nport {port}\nlogfile {dir}/log\ndir {dir}\n{watched}");
+            let port = if self.tls {
+                let certificate = format!("tls-cert-file {dir}/server.pem\ntls-key-file {dir}/server.key\n");
+                format!("port 0\ntls-port {port}\ntls-auth-clients no\ntls-ca-cert-file {dir}/ca.pem\n{certificate}")
+            } else {
+                format!("port {port}\n")
+            };
+            let text = format!("bind 127.0.0.1\n{port}logfile {dir}/log\ndir {dir}\n{watched}");
             std::fs::write(&file, text).expect("a file for redis-server");
             command.arg(file).arg("--sentinel");
             return command;

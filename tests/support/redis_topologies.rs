@@ -43,7 +43,7 @@ impl Watched {
             // What they do every few seconds they do at once, and a slow machine does not make them give up.
             // Four times the period between two words to each other is how long a new master may go unannounced before
             // the others make a replica of it again.
-            let periods = ["INFO-PERIOD", "100", "PUBLISH-PERIOD", "500", "PING-PERIOD", "50", "ASK-PERIOD", "50"];
+            let periods = ["INFO-PERIOD", "500", "PUBLISH-PERIOD", "500", "ASK-PERIOD", "100"];
             let patience = ["TILT-TRIGGER", "60000", "TILT-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "100"];
             redis::cmd("SENTINEL").arg("DEBUG").arg(&periods).arg(&patience).exec(&mut sentinel.look()).unwrap();
         }
@@ -82,12 +82,23 @@ impl Watched {
         self.master()
     }
 
-    /// Makes a replica the master in good order; it may be begun again when one has just ended.
-    pub fn fail_over(&self) {
-        until("a failover begins", || {
-            let mut sentinel = self.sentinels[0].look();
-            redis::cmd("SENTINEL").arg("FAILOVER").arg(MASTER).exec(&mut sentinel).is_ok()
+    /// Makes a replica the master in good order; which one.
+    pub fn fail_over(&self) -> usize {
+        let old = self.master();
+        let port = self.servers[old].port();
+        let begin = |sentinel: &mut redis::Connection| {
+            let state: HashMap<String, String> =
+                redis::cmd("SENTINEL").arg("MASTER").arg(MASTER).query(sentinel).unwrap();
+            if self.named_by(0) == port && !state["flags"].contains("failover_in_progress") {
+                // Refused while no replica is good enough, which may also show after it was begun.
+                let _ = redis::cmd("SENTINEL").arg("FAILOVER").arg(MASTER).exec(sentinel);
+            }
+        };
+        until("another is the master", || {
+            begin(&mut self.sentinels[0].look());
+            self.named_by(0) != port && self.master() != old
         });
+        self.master()
     }
 
     /// Whether every sentinel knows all replicas as good ones and all other sentinels.
@@ -127,7 +138,7 @@ impl Cluster {
     pub fn start(replicas: usize, node_timeout: u32) -> Self {
         let options = ["--cluster-node-timeout", &node_timeout.to_string(), "--repl-diskless-sync-delay", "0"];
         let options: Vec<String> = options.map(str::to_owned).to_vec();
-        let server = |_| RedisServer::of(How { bus: Some(0), options: options.clone(), sentinel: None });
+        let server = |_| RedisServer::of(How { bus: Some(0), options: options.clone(), ..How::default() });
         let cluster = Self { servers: (0..MASTERS * (1 + replicas)).map(server).collect() };
         for number in 0..MASTERS {
             let (first, end) = (SLOTS * number / MASTERS, SLOTS * (number + 1) / MASTERS);
@@ -141,7 +152,8 @@ impl Cluster {
             }
         }
         until("the servers know one another", || {
-            (0..cluster.servers.len()).all(|number| cluster.state(number).contains("cluster_state:ok") && cluster.knows(number))
+            (0..cluster.servers.len())
+                .all(|number| cluster.state(number).contains("cluster_state:ok") && cluster.knows(number))
         });
         for replica in MASTERS..cluster.servers.len() {
             let () = cluster.ask(replica, &["REPLICATE", &cluster.id(replica % MASTERS)]);
@@ -157,7 +169,8 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        let servers: Vec<String> = self.servers[..2].iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        let servers: Vec<String> =
+            self.servers[..2].iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
         format!("redis+cluster://{}", servers.join(","))
     }
 
@@ -192,8 +205,10 @@ impl Cluster {
             let master = |value: &redis::Value| redis::from_redis_value::<Vec<redis::Value>>(value.clone()).unwrap();
             answer.iter().map(|range| (number(&range[0]), number(&range[1]), master(&range[2]))).collect()
         };
-        let (_, _, master) =
-            ranges.into_iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).expect("somebody has the slot");
+        let (_, _, master) = ranges
+            .into_iter()
+            .find(|(first, last, _)| (*first..=*last).contains(&slot))
+            .expect("somebody has the slot");
         let port: u16 = redis::from_redis_value(master[1].clone()).unwrap();
         self.servers.iter().position(|server| server.port() == port).expect("a server of ours")
     }

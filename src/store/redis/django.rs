@@ -98,7 +98,5 @@ impl Layout for Django {
 
 /// The first half of what Redis's scripts call the digest of a value, as far as a version goes.
 fn digest(value: &[u8]) -> Version {
-    let digest: [u8; 20] = Sha1::digest(value).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    Version(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    Version(Sha1::digest(value).iter().take(8).fold(0, |version, &byte| version << 8 | u64::from(byte)))
 }

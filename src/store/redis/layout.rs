@@ -21,8 +21,14 @@ pub(super) trait Layout: Send + Sync {
     fn read(&self, answer: Value, now: Timestamp) -> Result<Option<Record>, NotOurs>;
 
     /// Answered by whether it was stored, under the version given.
-    fn save(&self, name: &str, expected: Expected, value: &Bytes, expires_at: Timestamp, now: Timestamp)
-    -> (Request, Version);
+    fn save(
+        &self,
+        name: &str,
+        expected: Expected,
+        value: &Bytes,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> (Request, Version);
 
     /// Answered by whether the version was the expected one.
     fn touch(&self, name: &str, expected: Version, expires_at: Timestamp, now: Timestamp) -> Request;

@@ -38,9 +38,8 @@ struct Position {
 /// Names that begin with `prefix`.
 pub(super) async fn list(servers: &Servers, prefix: &str, from: Option<&Cursor>) -> Result<Names, StoreError> {
     let position = match from {
-        Some(Cursor(text)) => Position::parse(text).ok_or_else(|| {
-            StoreError::Failed("a listing cannot go on from a place that is none in Redis".into())
-        })?,
+        Some(Cursor(text)) => Position::parse(text)
+            .ok_or_else(|| StoreError::Failed("a listing cannot go on from a place that is none in Redis".into()))?,
         None => Position::default(),
     };
     match servers {
@@ -133,7 +132,9 @@ fn slots(nodes: &str) -> Result<String, StoreError> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [id, _, _, _, _, _, epoch, _, slots @ ..] = words.as_slice() else { continue };
         if slots.iter().any(|slots| slots.starts_with('[')) {
-            return Err(StoreError::Failed("slots of the cluster are being moved: list again when that is done".into()));
+            return Err(StoreError::Failed(
+                "slots of the cluster are being moved: list again when that is done".into(),
+            ));
         }
         if !slots.is_empty() {
             owners.push(format!("{id} {epoch} {}", slots.join(" ")));
@@ -175,8 +176,7 @@ mod tests {
 
     #[test]
     fn a_place_comes_back_and_anything_else_is_none() {
-        let position =
-            Position { slots: "ab".into(), server: "::1:7000".into(), life: "cd".into(), cursor: u64::MAX };
+        let position = Position { slots: "ab".into(), server: "::1:7000".into(), life: "cd".into(), cursor: u64::MAX };
         assert_eq!(Position::parse(&position.cursor().0), Some(position));
         assert_eq!(Position::parse(&Position::default().cursor().0), Some(Position::default()));
         for text in ["", "0", "a b c", "a b c d", "a b c 1 2", "a b c -1"] {

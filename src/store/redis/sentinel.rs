@@ -25,11 +25,14 @@ const STRAGGLERS: Duration = Duration::from_millis(50);
 const WATCH: Duration = Duration::from_millis(500);
 
 pub(super) struct Sentinels {
-    sentinels: Vec<Connection>,
+    all: Vec<Connection>,
     master: String,
     /// A data server, wherever it is.
     server: Server,
 }
+
+/// What a sentinel answers: the master's place, and all it knows of the master.
+type Answer = (RedisResult<Option<(String, u16)>>, RedisResult<HashMap<String, String>>);
 
 /// The master as a sentinel has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,14 +43,14 @@ struct Named {
 
 impl Sentinels {
     pub(super) fn new(sentinels: Vec<Server>, master: String, server: Server) -> Self {
-        let sentinels = sentinels.into_iter().map(|sentinel| Connection::new(Target::Server(sentinel))).collect();
-        Self { sentinels, master, server }
+        let all = sentinels.into_iter().map(|sentinel| Connection::new(Target::Server(sentinel))).collect();
+        Self { all, master, server }
     }
 
     /// The same in the runtime that asks.
     pub(super) fn another(&self) -> Self {
-        let sentinels = self.sentinels.iter().map(Connection::another).collect();
-        Self { sentinels, master: self.master.clone(), server: self.server.clone() }
+        let all = self.all.iter().map(Connection::another).collect();
+        Self { all, master: self.master.clone(), server: self.server.clone() }
     }
 
     /// A connection to the first that is named and is a master.
@@ -95,8 +98,8 @@ impl Sentinels {
     /// Where the master is, the latest word first, each place once.
     async fn ask(&self) -> RedisResult<Vec<Place>> {
         let mut asked = JoinSet::new();
-        for sentinel in self.sentinels.iter().cloned() {
-            let master = self.master.clone();
+        for sentinel in &self.all {
+            let (sentinel, master) = (sentinel.clone(), self.master.clone());
             asked.spawn(async move { named_by(&sentinel, &master).await });
         }
         let (mut named, mut silence, mut answered) = (Vec::new(), String::new(), false);
@@ -153,7 +156,6 @@ async fn named_by(sentinel: &Connection, master: &str) -> Result<Option<Named>, 
     question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     question.cmd("SENTINEL").arg("MASTER").arg(master).ignore_errors();
     let question = &question;
-    type Answer = (RedisResult<Option<(String, u16)>>, RedisResult<HashMap<String, String>>);
     let ask = |mut connection| async move { question.query_async::<Answer>(&mut connection).await };
     let (place, state) = sentinel.call_repeatable(ask).await?;
     let epoch = state.ok().and_then(|state| state.get("config-epoch")?.parse().ok()).unwrap_or(0);

@@ -19,7 +19,11 @@ pub(in crate::store) enum RedisServers {
     /// Some of the servers of a cluster.
     Cluster(Vec<ConnectionInfo>),
     /// The sentinels, the name of the master that they watch, and how to log in there, wherever that is.
-    Sentinel { sentinels: Vec<ConnectionInfo>, master: String, server: Box<ConnectionInfo> },
+    Sentinel {
+        sentinels: Vec<ConnectionInfo>,
+        master: String,
+        server: Box<ConnectionInfo>,
+    },
     Single(Box<ConnectionInfo>),
 }
 
@@ -64,7 +68,11 @@ impl StoreSettings {
 
     fn in_cluster(&self, url: &str, several: &Several<'_>) -> Result<RedisServers, Problem> {
         if !matches!(several.path, "" | "0") {
-            return Err(Problem::new("store.url", shown(url), "names a database, and a cluster has only 0: leave it out"));
+            return Err(Problem::new(
+                "store.url",
+                shown(url),
+                "names a database, and a cluster has only 0: leave it out",
+            ));
         }
         let servers = several.servers("").map(|server| self.with_credentials(self.server(url, &server)?));
         Ok(RedisServers::Cluster(servers.collect::<Result<_, _>>()?))
@@ -137,9 +145,92 @@ impl<'a> Several<'a> {
         let Self { scheme, login, hosts, .. } = self;
         let at = if login.is_empty() { "" } else { "@" };
         hosts.split(',').map(move |host| {
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let has_port =
+                host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
             let port = if has_port { "" } else { port };
             format!("{scheme}://{login}{at}{host}{port}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(text: &str) -> RedisServers {
+        let settings: StoreSettings = toml::from_str(&format!("engine = 'redis'\n{text}")).unwrap();
+        settings.redis_servers().unwrap()
+    }
+
+    fn told(info: &ConnectionInfo) -> (String, Option<&str>, Option<&str>, i64) {
+        let login = info.redis_settings();
+        (info.addr().to_string(), login.username(), login.password(), login.db())
+    }
+
+    #[test]
+    fn sentinels_and_the_servers_behind_them_have_logins_of_their_own() {
+        let text = "url = 'redis+sentinel://ann:p%40ss@a,b:1,[::1]/my%20orders/3'\nusername = 'bob'\npassword = 'word'";
+        let RedisServers::Sentinel { sentinels, master, server } = servers(text) else { panic!("{text}") };
+        let places: Vec<_> = sentinels.iter().map(told).collect();
+        let login = |place: &str| (place.to_owned(), Some("ann"), Some("p@ss"), 0);
+        assert_eq!(places, [login("a:26379"), login("b:1"), login("::1:26379")]);
+        assert_eq!(master, "my orders");
+        let (_, username, password, database) = told(&server);
+        assert_eq!((username, password, database), (Some("bob"), Some("word"), 3));
+    }
+
+    #[test]
+    fn every_server_of_a_cluster_has_the_same_login() {
+        for text in [
+            "url = 'rediss+cluster://ann:word@a,b:1'",
+            "url = 'rediss+cluster://a,b:1'\nusername = 'ann'\npassword = 'word'",
+        ] {
+            let RedisServers::Cluster(servers) = servers(text) else { panic!("{text}") };
+            let login = |place: &str| (place.to_owned(), Some("ann"), Some("word"), 0);
+            assert_eq!(servers.iter().map(told).collect::<Vec<_>>(), [login("a:6379"), login("b:1")], "{text}");
+            assert!(
+                servers.iter().all(|server| matches!(server.addr(), ConnectionAddr::TcpTls { insecure: false, .. }))
+            );
+        }
+    }
+
+    #[test]
+    fn several_servers_that_can_be_meant_are_accepted() {
+        for text in [
+            "engine = 'redis'\nurl = 'redis+sentinel://a:26379,b,[::1]:26380/orders/3'\npassword = 'secret'",
+            "engine = 'redis'\nurl = 'rediss+sentinel://ann:secret@a,b/orders'\nusername = 'bob'\npassword = 'secret'\nca_file = 'ca.pem'",
+            "engine = 'redis'\nurl = 'redis+cluster://:secret@a:7000,b:7001/0'\nwait_replicas = 1",
+            "engine = 'redis'\nurl = 'rediss+cluster://a,b'\nca_file = 'ca.pem'",
+        ] {
+            let settings: StoreSettings = toml::from_str(text).unwrap();
+            settings.check().unwrap_or_else(|problem| panic!("{text}: {problem}"));
+        }
+    }
+
+    #[test]
+    fn several_servers_that_cannot_be_meant_are_refused_by_their_key_and_without_their_password() {
+        for (text, key) in [
+            ("engine = 'redis'\nurl = 'redis://localhost'\nwait_replicas = 0", "store.wait_replicas"),
+            ("engine = 'memory'\nwait_replicas = 1", "store.wait_replicas"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a,b'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a,b/'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a,b/orders/three'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a,b/orders/0/1'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a,,b/orders'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a:port/orders'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@a/orders?db=3'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://:secret@/orders'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://a/orders'\nusername = 'ann'", "store.username"),
+            ("engine = 'redis'\nurl = 'redis+sentinel://a/orders'\nca_file = 'ca.pem'", "store.ca_file"),
+            ("engine = 'redis'\nurl = 'redis+cluster://:secret@a,b/1'", "store.url"),
+            ("engine = 'redis'\nurl = 'rediss+cluster://:secret@a#insecure'", "store.url"),
+            ("engine = 'redis'\nurl = 'redis+cluster://:secret@a,b'\npassword = 'secret'", "store.password"),
+            ("engine = 'redis'\nurl = 'redis+cluster://a,b'\nca_file = 'ca.pem'", "store.ca_file"),
+        ] {
+            let settings: StoreSettings = toml::from_str(text).unwrap();
+            let problem = settings.check().expect_err(text);
+            assert_eq!(problem.key, key, "{text}: {problem}");
+            assert!(!format!("{problem} {problem:?} {settings:?}").contains("secret"), "{text}: {problem}");
+        }
     }
 }

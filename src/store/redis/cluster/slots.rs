@@ -23,9 +23,12 @@ pub(super) fn slot(key: &[u8]) -> u16 {
 /// CRC-16 as XMODEM has it.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, &byte| {
-        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc: u16, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
+        (0..8).fold(
+            crc ^ (u16::from(byte) << 8),
+            |crc: u16, _| {
+                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+            },
+        )
     })
 }
 
@@ -53,11 +56,11 @@ impl SlotMap {
         for range in ranges {
             let mut parts = range.into_iter();
             let mut next = || parts.next().ok_or_else(not_understood);
-            let (first, last): (u16, u16) = (understood(next()?)?, understood(next()?)?);
+            let (first, last) = (number(next()?)?, number(next()?)?);
             let master: Vec<Value> = understood(next()?)?;
             let mut parts = master.into_iter();
             let mut next = || parts.next().ok_or_else(not_understood);
-            let (host, port): (Option<String>, u16) = (understood(next()?)?, understood(next()?)?);
+            let (host, port): (Option<String>, u16) = (understood(next()?)?, number(next()?)?);
             if first > last || last >= SLOTS {
                 return Err(not_understood());
             }
@@ -105,6 +108,11 @@ impl Place {
 
 fn understood<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     from_redis_value(value).map_err(|_| not_understood())
+}
+
+/// The library itself cuts off what does not fit.
+fn number(value: Value) -> Result<u16, StoreError> {
+    u16::try_from(understood::<i64>(value)?).map_err(|_| not_understood())
 }
 
 #[cfg(test)]
