@@ -16,7 +16,7 @@ fn start(backend: &Backend, store: &str) -> Proxy {
 
 #[test]
 fn o10_a_master_that_ends_and_is_replaced_logs_nobody_out_and_loses_nothing_acknowledged() {
-    let mut watched = Watched::start(2, 500);
+    let mut watched = Watched::start(2, 3_000);
     let backend = Backend::obedient();
     let proxy = start(&backend, &format!("url = '{}'\nwait_replicas = 1\ntimeout = '500ms'", watched.url()));
     let old = watched.master();

@@ -36,19 +36,19 @@ async fn slots_that_move_under_load_lose_and_double_nothing() {
     let store = open(&cluster.url(), &format!("timeout = '30s'\nprefix = '{ONE_SLOT}'")).await;
     let worker = Arc::clone(&store).attach().await.unwrap();
     let deadline = START.plus(DAY);
-    let counter = Key::new("counter");
-    stored(&*store, &counter, Expected::Absent, "0", deadline).await;
+    let session = Key::new("counter");
+    stored(&*store, &session, Expected::Absent, "0", deadline).await;
     let stop = Arc::new(AtomicBool::new(false));
     let counted = Arc::new(AtomicU32::new(0));
     let mut load = JoinSet::new();
     for writer in 0..4 {
         let store = Arc::clone([&store, &worker][writer % 2]);
-        let (stop, counted, counter) = (Arc::clone(&stop), Arc::clone(&counted), counter.clone());
+        let (stop, counted, session) = (Arc::clone(&stop), Arc::clone(&counted), session.clone());
         load.spawn(async move {
             let mut created = Vec::new();
             while !stop.load(Ordering::SeqCst) {
                 // Every call must succeed, and what is there must be found.
-                count(&*store, &counter, 1, deadline).await;
+                count(&*store, &session, 1, deadline).await;
                 let number = counted.fetch_add(1, Ordering::SeqCst);
                 if created.len() < 100 {
                     let key = Key::new(format!("{writer} {number}"));
@@ -90,7 +90,7 @@ async fn slots_that_move_under_load_lose_and_double_nothing() {
         store.delete(key).await.unwrap();
         assert!(worker.load(key).await.unwrap().is_none());
     }
-    let total = store.load(&counter).await.unwrap().unwrap();
+    let total = store.load(&session).await.unwrap().unwrap();
     assert_eq!(total.value, counted.load(Ordering::SeqCst).to_string());
 }
 

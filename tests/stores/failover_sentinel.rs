@@ -29,7 +29,8 @@ async fn open(url: &str, more: &str) -> Arc<dyn SessionStore> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_acknowledged_survives_the_end_of_the_master() {
-    let mut watched = Watched::start(2, 500);
+    // Long enough that a slow machine is not taken for a dead one: two masters at once is more than this is about.
+    let mut watched = Watched::start(2, 3_000);
     let store = open(&watched.url(), "wait_replicas = 1").await;
     let load = Load::start(&store, START.plus(DAY)).await;
     load.acknowledges(100).await;
@@ -182,9 +183,9 @@ async fn a_demoted_master_tells_nobody_that_a_session_is_absent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_sentinels_serve_while_one_is_down() {
-    let mut watched = Watched::start(1, 500);
+    let mut watched = Watched::start(2, 3_000);
     watched.sentinels[0].stop();
-    let store = open(&watched.url(), "").await;
+    let store = open(&watched.url(), "wait_replicas = 1").await;
     let load = Load::start(&store, START.plus(DAY)).await;
     load.acknowledges(20).await;
     let port = watched.servers[0].port();
@@ -195,6 +196,7 @@ async fn the_other_sentinels_serve_while_one_is_down() {
         });
     });
     load.acknowledges(20).await;
+    load.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

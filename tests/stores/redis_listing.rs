@@ -61,10 +61,7 @@ async fn every_session_is_listed_and_nothing_else() {
     stored(&*other, &Key::new("other"), Expected::Absent, "x", START.plus(Duration::from_secs(60))).await;
     server.look().set::<_, _, ()>(b"s[a-z]*?\\:\xff".as_slice(), "no text").unwrap();
     assert_eq!(listed(&*own, |_| {}).await.unwrap(), keys);
-    assert_eq!(
-        other.scan(None).await.unwrap().keys.len() + usize::from(other.scan(None).await.unwrap().next.is_some()),
-        1
-    );
+    assert_eq!(listed(&*other, |_| {}).await.unwrap(), BTreeSet::from([Key::new("other")]));
     let wrong = own.scan(Some(&Cursor("no place".to_owned()))).await;
     assert!(matches!(wrong, Err(StoreError::Failed(_))));
 }
@@ -132,8 +129,8 @@ async fn the_permissions_that_are_documented_are_enough() {
     const LISTING: &str = "+scan +info";
     let (watched, cluster) = (Watched::start(1, 60_000), Cluster::start(0, 60_000));
     for sentinel in &watched.sentinels {
-        let watcher = ["SETUSER", "watcher", "on", ">s3cret", "+sentinel"];
-        redis::cmd("ACL").arg(&watcher).exec(&mut sentinel.look()).unwrap();
+        let user = ["SETUSER", "watcher", "on", ">s3cret", "+sentinel"];
+        redis::cmd("ACL").arg(&user).exec(&mut sentinel.look()).unwrap();
     }
     let sentinels = watched.url().replace("://", "://watcher:s3cret@");
     for (url, more, servers) in [

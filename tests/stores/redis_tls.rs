@@ -15,7 +15,7 @@ use crate::redis_topologies::{MASTER, until};
 
 async fn open(url: &str, ca_file: &Path) -> Result<Arc<dyn SessionStore>, StoreError> {
     let login = format!("username = '{USER}'\npassword = '{PASSWORD}'");
-    let text = format!("engine = 'redis'\nurl = '{url}'\nca_file = {ca_file:?}\ntimeout = '30s'\n{login}");
+    let text = format!("engine = 'redis'\nurl = '{url}'\nca_file = '{}'\ntimeout = '30s'\n{login}", ca_file.display());
     store::open_engine(&settings(&text), None, Clock::manual(START)).await
 }
 
