@@ -107,7 +107,8 @@ fn what_no_other_process_reaches_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.toml");
     let upstream = "upstreams.app.servers = ['http://127.0.0.1:9']\n";
-    for (store, why) in [("engine = 'memory'", "in the memory of the proxy")] {
+    let carried = format!("engine = 'signed_cookies'\nkeys = ['{}']", "a1".repeat(32));
+    for (store, why) in [("engine = 'memory'", "in the memory of the proxy"), (&carried, "in the visitors' browsers")] {
         std::fs::write(&file, format!("{upstream}[store]\n{store}\n")).unwrap();
         for arguments in [
             &["--config", text(&file), "count"][..],
