@@ -108,13 +108,15 @@ impl Written {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
         problems.extend(self.server.check().err());
-        problems.extend(self.store.check().err());
+        let store = good(self.store.check(), &mut problems);
         let routes = good(Routes::new(self.routes), &mut problems);
         let session = good(self.session.check(&self.headers), &mut problems);
         let cookie = good(self.cookie.check(), &mut problems);
         let headers = good(self.headers.check(), &mut problems);
-        let codec = match (&session, &cookie) {
-            (Some(session), Some(cookie)) => good(Codec::new(&self.store, session, cookie.name()), &mut problems),
+        let codec = match (store, &session, &cookie) {
+            (Some(()), Some(session), Some(cookie)) => {
+                good(Codec::new(&self.store, session, cookie.name()), &mut problems)
+            }
             _ => None,
         };
         match (routes, session, codec, cookie, headers) {
