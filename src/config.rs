@@ -114,7 +114,7 @@ impl Written {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
         problems.extend(self.server.check().err());
-        problems.extend(self.store.check().err());
+        let store = good(self.store.check(), &mut problems);
         let routes = good(Routes::new(self.routes), &mut problems);
         let session = good(self.session.check(&self.headers), &mut problems);
         let cookie = good(self.cookie.check(), &mut problems);
@@ -123,8 +123,10 @@ impl Written {
         let cookies = CookieRules::new(&self.cookies, cookie.as_ref().map_or("", CookiePolicy::name), keys);
         let cookies = good(cookies, &mut problems);
         let headers = good(self.headers.check(), &mut problems);
-        let codec = match (&session, &cookie) {
-            (Some(session), Some(cookie)) => good(Codec::new(&self.store, session, cookie.name()), &mut problems),
+        let codec = match (store, &session, &cookie) {
+            (Some(()), Some(session), Some(cookie)) => {
+                good(Codec::new(&self.store, session, cookie.name()), &mut problems)
+            }
             _ => None,
         };
         match (routes, session, codec, cookie.zip(cookies), headers) {

@@ -59,7 +59,8 @@ pub enum Action {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Make the table for engine = "db" if it is not there, as the proxy does at its start unless auto_migrate = false.
+    /// Make the table for engine = "db" if it is not there, as the proxy does at its start unless told not to
+    /// (`auto_migrate = false`).
     Migrate,
     /// Bring all sessions from one store into another, while proxies use both.
     ///

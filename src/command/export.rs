@@ -14,6 +14,7 @@ use super::report::{Output, table};
 use super::transfer::{self, Found};
 use super::walk::every_key;
 use super::{CommandError, Verdict};
+use crate::session::codec::Codec;
 use crate::session::line::Line;
 use crate::sessions::Records;
 
@@ -37,31 +38,35 @@ pub(super) struct Last {
 }
 
 #[derive(Default, Serialize)]
-struct Exported {
+struct Done {
     exported: u64,
     expired: u64,
     unreadable: u64,
 }
 
-impl fmt::Display for Exported {
+impl fmt::Display for Done {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [("exported", self.exported), ("expired", self.expired), ("unreadable", self.unreadable)];
         formatter.write_str(&table(&rows))
     }
 }
 
-pub(super) async fn export(
-    records: &Arc<Records>,
-    file: Option<&Path>,
-    with_ids: bool,
-    output: Output,
-) -> Result<Verdict, CommandError> {
-    let keys_are_ids = records.codec.names_ids();
-    if keys_are_ids && !with_ids {
+/// Ids leave the store only if that is wanted in so many words.
+pub(super) fn refuse(codec: &Codec, with_ids: bool) -> Result<(), CommandError> {
+    if codec.names_ids() && !with_ids {
         let message = "with format = \"django\" the export has the ids of all sessions in it, with which anyone can be any \
                        visitor; say --with-ids if you want that";
         return Err(CommandError::Impossible(message.to_owned()));
     }
+    Ok(())
+}
+
+pub(super) async fn export(
+    records: &Arc<Records>,
+    file: Option<&Path>,
+    output: Output,
+) -> Result<Verdict, CommandError> {
+    let keys_are_ids = records.codec.names_ids();
     let exported = match file {
         Some(file) => {
             let failed = |source| CommandError::File { path: file.to_owned(), source };
@@ -92,8 +97,8 @@ async fn write(
     keys_are_ids: bool,
     lines: &mut (impl Write + Send),
     failed: &impl Fn(io::Error) -> CommandError,
-) -> Result<Exported, CommandError> {
-    let mut exported = Exported::default();
+) -> Result<Done, CommandError> {
+    let mut exported = Done::default();
     let mut progress = Progress::new();
     progress.begin("exported", None);
     write_line(lines, &First { cloakroom_sessions: VERSION, keys_are_ids }).map_err(failed)?;

@@ -25,7 +25,7 @@ const LONGEST_LINE: u64 = 64 << 20;
 const TRIES: usize = 8;
 
 #[derive(Debug, Default, Serialize)]
-struct Imported {
+struct Done {
     imported: u64,
     replaced: u64,
     /// Was there already.
@@ -36,7 +36,7 @@ struct Imported {
     complete: bool,
 }
 
-impl fmt::Display for Imported {
+impl fmt::Display for Done {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [
             ("imported", self.imported),
@@ -91,8 +91,8 @@ async fn store_all(
     keys_are_ids: bool,
     overwrite: bool,
     file: &Path,
-) -> Result<Imported, CommandError> {
-    let mut imported = Imported::default();
+) -> Result<Done, CommandError> {
+    let mut imported = Done::default();
     let mut progress = Progress::new();
     progress.begin("imported", None);
     let mut complete = false;

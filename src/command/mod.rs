@@ -117,6 +117,9 @@ async fn act(wanted: &Sessions) -> Result<Verdict, CommandError> {
         output.tell(&Migrated { table: true })?;
         return Ok(Verdict::Yes);
     }
+    if let Action::Export { with_ids, .. } = wanted.action {
+        export::refuse(&config.codec, with_ids)?;
+    }
     let records = open(config).await?;
     match &wanted.action {
         Action::ClearExpired => count::clear_expired(&records, output).await,
@@ -125,7 +128,7 @@ async fn act(wanted: &Sessions) -> Result<Verdict, CommandError> {
         Action::Count => count::count(&records, output).await,
         Action::Delete { key } => one::delete(&records, &one::read_key(key)?, output).await,
         Action::Exists { key } => one::exists(&records, &one::read_key(key)?, output).await,
-        Action::Export { output: file, with_ids } => export::export(&records, file.as_deref(), *with_ids, output).await,
+        Action::Export { output: file, .. } => export::export(&records, file.as_deref(), output).await,
         Action::Import { file, overwrite } => import::import(&records, file, *overwrite, output).await,
         Action::Show { key } => one::show(&records, &one::read_key(key)?, output).await,
     }

@@ -120,3 +120,34 @@ fn same_data(one: &Data, other: &Data) -> bool {
     let same_text = one.wire() == other.wire();
     one.opaque() == other.opaque() && (same_text || value(one).is_some_and(|one| Some(one) == value(other)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn codec(store: &str) -> Codec {
+        let text = format!(
+            "upstreams.app.servers = ['http://127.0.0.1:9']\n[store]\nengine = 'redis'\nurl = 'redis://h'\n{store}"
+        );
+        Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")).codec
+    }
+
+    #[test]
+    fn keys_go_from_ids_to_digests_and_never_back() {
+        let (ours, django) = (codec(""), codec("format = 'django'"));
+        let id = SessionId::parse(&[b'a'; 32]).unwrap();
+        let (as_id, digest) = (Key::new(id.as_str()), id.digest());
+        assert!(django.names_ids() && !ours.names_ids());
+        for (codec, key, keys_are_ids, expected) in [
+            (&ours, &digest, false, Ok(digest.clone())),
+            (&ours, &as_id, true, Ok(digest.clone())),
+            (&django, &as_id, true, Ok(as_id.clone())),
+            (&django, &digest, false, Err(Unfit::Key)),
+            (&ours, &digest, true, Err(Unfit::Key)),
+            (&django, &digest, true, Err(Unfit::Key)),
+        ] {
+            assert_eq!(Parcel::key(codec, key, keys_are_ids), expected);
+        }
+    }
+}

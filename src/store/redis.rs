@@ -1,88 +1,75 @@
-//! Sessions in Redis: one string a session, read with one `GET`, written by scripts that compare.
+//! Sessions in Redis: one string a session, read in one go, written by scripts that compare.
 
+mod cluster;
 mod connection;
+mod django;
+mod error;
+mod layout;
+mod listing;
+mod native;
+mod node;
+mod request;
+mod sentinel;
+mod server;
+mod servers;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::Script;
-use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, Value, from_redis_value};
 
-use self::connection::Connection;
-use super::record::{self, deadline_text, header, version_text};
-use super::{Expected, ForeignRecords, Key, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
+use self::django::Django;
+use self::error::not_understood;
+use self::layout::Layout;
+use self::listing::Names;
+use self::native::Native;
+use self::request::Request;
+use self::servers::Servers;
+use super::{
+    Cursor, Expected, ForeignRecords, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version,
+};
 use crate::clock::{Clock, Timestamp};
 
-/// How much longer than its deadline Redis keeps a record. The deadline itself stands in the record and is compared
-/// with our clock; this allows for that clock and Redis's to run apart.
-const GRACE: Duration = Duration::from_secs(60);
 /// Redis refuses to add up larger times than this many milliseconds; a deadline beyond it is never reached.
-const FOR_EVER: u64 = 1 << 52;
+const FOR_EVER: u128 = 1 << 52;
 
+/// Connects and reads once, so that a wrong address, password or permission is known at start. With `foreign` records
+/// lie as Django's caches have them.
 pub(super) async fn open(
     settings: &StoreSettings,
-    _foreign: Option<Arc<dyn ForeignRecords>>,
+    foreign: Option<Arc<dyn ForeignRecords>>,
     clock: Clock,
 ) -> Result<Arc<dyn SessionStore>, StoreError> {
-    Ok(Arc::new(Redis::open(settings, clock).await?))
+    let layout: Arc<dyn Layout> = match foreign {
+        Some(_) => Arc::new(Django::new(&settings.django())),
+        None => Arc::new(Native::new(settings.prefix.clone())),
+    };
+    let opened = Redis { servers: Servers::open(settings).await?, layout, clock };
+    // Redis lets anyone connect; only a command shows that a password or a permission is missing.
+    opened.load(&Key::new("")).await?;
+    Ok(Arc::new(opened))
 }
 
-/// The engine `redis`, on one connection that carries all calls and comes back by itself.
-pub struct Redis {
-    connection: Connection,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
+/// The engine `redis`, on a connection to each server that carries all calls and comes back by itself.
+struct Redis {
+    servers: Servers,
+    layout: Arc<dyn Layout>,
     clock: Clock,
-    prefix: String,
-    save: Script,
-    touch: Script,
-}
-
-impl Redis {
-    /// Connects and reads once, so that a wrong address, password or permission is known at start.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`] if Redis refused us or the settings cannot be meant, [`StoreError::Unreachable`] if it
-    /// is not there.
-    pub async fn open(settings: &StoreSettings, clock: Clock) -> Result<Self, StoreError> {
-        let shared = Shared {
-            clock,
-            prefix: settings.prefix.clone(),
-            save: Script::new(include_str!("redis/save.lua")),
-            touch: Script::new(include_str!("redis/touch.lua")),
-        };
-        let opened = Self { connection: Connection::open(settings).await?, shared: Arc::new(shared) };
-        // Redis lets anyone connect; only a command shows that a password or a permission is missing.
-        opened.load(&Key::new("")).await?;
-        Ok(opened)
-    }
-
-    fn name(&self, key: &Key) -> String {
-        format!("{}{}", self.shared.prefix, key.as_str())
-    }
 }
 
 #[async_trait]
 impl SessionStore for Redis {
     async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        let get = redis::Cmd::get(self.name(key));
-        let get = &get;
-        let read = |mut connection: MultiplexedConnection| async move {
-            match get.query_async::<Option<Vec<u8>>>(&mut connection).await {
-                Err(error) if error.code() == Some("WRONGTYPE") => Ok(Some(Vec::new())),
-                answer => answer,
-            }
-        };
-        let Some(stored) = self.connection.call_repeatable(read).await? else { return Ok(None) };
-        let record = record::parse(&Bytes::from(stored));
-        if record.is_none() {
+        let request = self.layout.load(&self.layout.name(key));
+        let now = self.clock.now();
+        let answer = self.servers.ask(&request).await?;
+        // Its end may have passed while Redis was asked.
+        let record = self.layout.read(answer.value, now).unwrap_or_else(|_| {
             tracing::warn!("a record in Redis is not one of ours; it counts as absent");
-        }
-        Ok(record.filter(|record| record.expires_at > self.shared.clock.now()))
+            None
+        });
+        Ok(record.filter(|record| record.expires_at > self.clock.now()))
     }
 
     async fn save(
@@ -92,43 +79,46 @@ impl SessionStore for Redis {
         value: Bytes,
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
-        let version = Version(rand::random());
-        let now = self.shared.clock.now();
-        let stored = [header(version, expires_at).as_bytes(), &value].concat();
-        let mut script = self.shared.save.key(self.name(key));
-        script.arg(match expected {
-            Expected::Absent => String::new(),
-            Expected::Version(version) => version_text(version),
-        });
-        script.arg(deadline_text(now)).arg(stored).arg(keep(expires_at, now));
-        let saved =
-            self.connection.call(async |mut connection| script.invoke_async::<bool>(&mut connection).await).await?;
-        Ok(if saved { Saved::Stored(version) } else { Saved::Conflict })
+        let name = self.layout.name(key);
+        let (request, version) = self.layout.save(&name, expected, &value, expires_at, self.clock.now());
+        Ok(if self.write(&request).await? { Saved::Stored(version) } else { Saved::Conflict })
     }
 
     async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError> {
-        let now = self.shared.clock.now();
-        let mut script = self.shared.touch.key(self.name(key));
-        script.arg(version_text(expected)).arg(deadline_text(now));
-        script.arg(deadline_text(expires_at)).arg(keep(expires_at, now));
-        self.connection.call(async |mut connection| script.invoke_async(&mut connection).await).await
+        self.write(&self.layout.touch(&self.layout.name(key), expected, expires_at, self.clock.now())).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        let delete = redis::Cmd::del(self.name(key));
-        let delete = &delete;
-        let call = |mut connection: MultiplexedConnection| async move { delete.query_async(&mut connection).await };
-        self.connection.call_repeatable(call).await
+        self.servers.ask(&Request::delete(&self.layout.name(key))).await?.must_be_replicated()
+    }
+
+    async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {
+        let prefix = self.layout.prefix();
+        let Names { names, next } = listing::list(&self.servers, prefix, from).await?;
+        // A name that is no text is nobody's session.
+        let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+        let keys = names.filter_map(|name| name.strip_prefix(prefix).map(Key::new)).collect();
+        Ok(Page { keys, next })
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
-        let connection = self.connection.another().await?;
-        Ok(Arc::new(Self { connection, shared: Arc::clone(&self.shared) }))
+        let servers = self.servers.another().await?;
+        Ok(Arc::new(Self { servers, layout: Arc::clone(&self.layout), clock: self.clock.clone() }))
     }
 }
 
-/// How many milliseconds Redis is to keep a record; `"0"` is for ever.
-fn keep(expires_at: Timestamp, now: Timestamp) -> String {
-    let millis = u64::try_from(expires_at.since(now).saturating_add(GRACE).as_millis()).unwrap_or(u64::MAX);
-    if millis < FOR_EVER { millis.to_string() } else { "0".to_owned() }
+impl Redis {
+    /// Whether the record was the expected one, and the write counts.
+    async fn write(&self, request: &Request) -> Result<bool, StoreError> {
+        let answer = self.servers.ask(request).await?;
+        let written: bool = understood(&answer.value)?;
+        if written {
+            answer.must_be_replicated()?;
+        }
+        Ok(written)
+    }
+}
+
+fn understood<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
+    from_redis_value(value.clone()).map_err(|_| not_understood())
 }

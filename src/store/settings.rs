@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 pub(super) use self::db::{Database, Place, Server, Tls};
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
+pub(in crate::store) use self::redis::RedisServers;
 use crate::problem::Problem;
 use crate::secret::Secret;
 use crate::units::{self, Off};
@@ -148,7 +149,7 @@ impl StoreSettings {
             Engine::File => self.directory().map(drop),
             Engine::Memcached => self.memcached_servers().map(drop),
             Engine::Memory => self.check_memory(),
-            Engine::Redis => self.redis_server().map(drop),
+            Engine::Redis => self.redis_servers().map(drop),
             Engine::SignedCookies => Ok(()),
         }
     }

@@ -132,7 +132,7 @@ fn the_store_is_killed(store: &str, mut kill: impl FnMut(), mut restart: impl Fn
 
 #[test]
 fn redis_with_an_append_only_file() {
-    let redis = std::cell::RefCell::new(RedisServer::with_append_only_file());
+    let redis = std::cell::RefCell::new(RedisServer::with_options(&["--appendonly", "yes", "--appendfsync", "always"]));
     let url = redis.borrow().tcp_url();
     the_store_is_killed(
         &format!("[store]\nengine = 'redis'\nurl = '{url}'\n"),

@@ -90,15 +90,24 @@ fn a_logout_while_redis_hangs_is_done_when_it_answers_again() {
 
 /// What visitors under load do and count until they are told to stop.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     stop: AtomicBool,
-    fine: AtomicUsize,
-    refused: AtomicUsize,
+    pub fine: AtomicUsize,
+    pub refused: AtomicUsize,
     degraded: AtomicUsize,
 }
 
+/// Tells the visitors to stop, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Load {
-    fn await_more(what: &str, counter: &AtomicUsize) {
+    pub fn await_more(what: &str, counter: &AtomicUsize) {
         let before = counter.load(Ordering::SeqCst);
         eventually(what, || counter.load(Ordering::SeqCst) >= before + 20);
     }
@@ -133,13 +142,12 @@ impl Load {
     }
 }
 
-#[test]
-fn a_hung_redis_under_load_logs_nobody_out_and_loses_nothing_acknowledged() {
-    let redis = RedisServer::start();
-    let backend = Backend::obedient();
-    let proxy = start(&backend, &redis, "100ms");
+/// Does something to the store while visitors count their requests in their sessions: nobody is logged out, and nothing
+/// that was acknowledged is lost.
+pub fn under_load(proxy: &Proxy, backend: &Backend, act: impl FnOnce(&Load)) {
     let load = Load::default();
     let counts = thread::scope(|scope| {
+        let stop = Stop(&load.stop);
         let visitors: Vec<_> = (0..3)
             .map(|_| {
                 let (mut visitor, load) = (proxy.visitor(), &load);
@@ -147,14 +155,8 @@ fn a_hung_redis_under_load_logs_nobody_out_and_loses_nothing_acknowledged() {
                 scope.spawn(move || (load.visit(&mut visitor), visitor))
             })
             .collect();
-        for _ in 0..3 {
-            Load::await_more("answers", &load.fine);
-            redis.pause();
-            Load::await_more("refusals", &load.refused);
-            redis.resume();
-            Load::await_more("answers again, from the same proxy", &load.fine);
-        }
-        load.stop.store(true, Ordering::SeqCst);
+        act(&load);
+        drop(stop);
         visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect::<Vec<_>>()
     });
     for ((acknowledged, made), mut visitor) in counts {
@@ -163,6 +165,22 @@ fn a_hung_redis_under_load_logs_nobody_out_and_loses_nothing_acknowledged() {
         let bounds = acknowledged as u64..=made as u64;
         assert!(bounds.contains(&n) && acknowledged > 0, "{n} not in {bounds:?}");
     }
+}
+
+#[test]
+fn a_hung_redis_under_load_logs_nobody_out_and_loses_nothing_acknowledged() {
+    let redis = RedisServer::start();
+    let backend = Backend::obedient();
+    let proxy = start(&backend, &redis, "100ms");
+    under_load(&proxy, &backend, |load| {
+        for _ in 0..3 {
+            Load::await_more("answers", &load.fine);
+            redis.pause();
+            Load::await_more("refusals", &load.refused);
+            redis.resume();
+            Load::await_more("answers again, from the same proxy", &load.fine);
+        }
+    });
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod proxy;
 mod raw_backend;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/redis_topologies.rs"]
+mod redis_topologies;
 #[path = "../support/stores.rs"]
 mod stores;
 #[path = "../support/visitor.rs"]
@@ -26,6 +28,7 @@ mod django_ops;
 mod django_stage;
 mod draining;
 mod encrypted;
+mod failure_failover;
 mod failure_redis;
 mod failure_steps;
 mod failure_store;

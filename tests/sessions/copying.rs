@@ -221,7 +221,7 @@ impl Troubled {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         match &self.trouble {
             Trouble::Broken => Err(StoreError::Unreachable("on purpose".into())),
-            Trouble::Away if (10..40).contains(&call) && call % 2 == 0 => {
+            Trouble::Away if (10..40).contains(&call) && call.is_multiple_of(2) => {
                 work.await.and_then(|_| Err(StoreError::Timeout))
             }
             Trouble::Away if (10..40).contains(&call) => Err(StoreError::Unreachable("on purpose".into())),

@@ -107,7 +107,8 @@ fn what_no_other_process_reaches_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.toml");
     let upstream = "upstreams.app.servers = ['http://127.0.0.1:9']\n";
-    for (store, why) in [("engine = 'memory'", "in the memory of the proxy")] {
+    let carried = format!("engine = 'signed_cookies'\nkeys = ['{}']", "a1".repeat(32));
+    for (store, why) in [("engine = 'memory'", "in the memory of the proxy"), (&carried, "in the visitors' browsers")] {
         std::fs::write(&file, format!("{upstream}[store]\n{store}\n")).unwrap();
         for arguments in [
             &["--config", text(&file), "count"][..],
@@ -141,4 +142,22 @@ fn migrate_makes_the_table_that_the_proxy_must_not_make() {
         assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "the table is there\n", ""));
     }
     assert_eq!(run(&["--config", config, "count", "--json"]).json()["live"], 0);
+}
+
+#[test]
+fn what_would_need_or_tell_ids_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Place::new(folder.path(), "ours", "");
+    let django = folder.path().join("django.toml");
+    let text_of = "upstreams.app.servers = ['http://127.0.0.1:9']\n\
+                   [store]\nengine = 'redis'\nurl = 'redis://127.0.0.1:1'\nformat = 'django'\n";
+    std::fs::write(&django, text_of).unwrap();
+    let said = run(&["copy", "--from", text(&ours.file), "--to", text(&django)]);
+    assert_eq!(said.code, Some(78), "{said:?}");
+    assert!(said.err.contains("nobody can get the ids back"), "{said:?}");
+    let said = run(&["--config", text(&django), "export"]);
+    assert_eq!(said.code, Some(78), "{said:?}");
+    assert!(said.err.contains("--with-ids"), "{said:?}");
+    let said = run(&["--config", text(&django), "export", "--with-ids"]);
+    assert_eq!(said.code, Some(69), "then it is the store that fails: {said:?}");
 }

@@ -16,6 +16,7 @@ use crate::memcached_server::MemcachedServer;
 use crate::mysql_server::MySqlServer;
 use crate::postgres_server::PostgresServer;
 use crate::redis_server::{PASSWORD, RedisServer, USER};
+use crate::redis_topologies::{Cluster, Watched};
 
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -27,6 +28,8 @@ pub struct Fixture {
     pub memcached: Vec<MemcachedServer>,
     pub postgres: Option<PostgresServer>,
     pub mysql: Option<MySqlServer>,
+    /// Those that belong to it.
+    _others: Vec<RedisServer>,
     pub directory: TempDir,
     pub guarded: bool,
 }
@@ -141,6 +144,23 @@ impl Fixture {
         fixture
     }
 
+    /// Behind sentinels, and every write waits for a replica.
+    pub fn redis_sentinel() -> Self {
+        // No case is about a failover: a slow machine may take its time.
+        let watched = Watched::start(1, 60_000);
+        let text = format!("engine = 'redis'\nurl = '{}/3'\nwait_replicas = 1", watched.url());
+        let Watched { mut servers, sentinels } = watched;
+        let master = servers.remove(0);
+        Self { _others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
+    }
+
+    pub fn redis_cluster() -> Self {
+        let mut cluster = Cluster::start(0, 60_000);
+        let text = format!("engine = 'redis'\nurl = '{}'", cluster.url());
+        let first = cluster.servers.remove(0);
+        Self { _others: cluster.servers, ..Self::of(&text, Some(first)) }
+    }
+
     fn of(text: &str, redis: Option<RedisServer>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(text);
@@ -154,6 +174,7 @@ impl Fixture {
             memcached: Vec::new(),
             postgres: None,
             mysql: None,
+            _others: Vec::new(),
             directory,
             guarded: false,
         }

@@ -5,9 +5,13 @@
 mod cached;
 mod cached_faults;
 mod cases;
+mod crash_redis;
 mod database;
 mod django_table;
 mod eviction;
+mod failover;
+mod failover_cluster;
+mod failover_sentinel;
 mod files;
 mod files_django;
 mod fixture;
@@ -21,10 +25,15 @@ mod mysql_server;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod races;
+mod redis_django;
 mod redis_faults;
 mod redis_layout;
+mod redis_listing;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod redis_tls;
+#[path = "../support/redis_topologies.rs"]
+mod redis_topologies;
 mod server_logins;
 mod servers;
 #[path = "../support/stores.rs"]
@@ -157,6 +166,8 @@ django_suite! {
     db_as_django = Fixture::db().with_djangos_table();
     mysql_as_django = Fixture::mysql().with_djangos_table();
     postgres_as_django = Fixture::postgres().with_djangos_table();
+    redis_sentinel = Fixture::redis_sentinel();
+    redis_cluster = Fixture::redis_cluster();
 }
 
 macro_rules! survivors {

@@ -24,37 +24,59 @@ pub struct RedisServer {
     directory: TempDir,
     port: u16,
     tls: bool,
-    append_only: bool,
+    how: How,
     child: Option<Child>,
+}
+
+/// What a server is besides one that listens.
+#[derive(Default)]
+pub struct How {
+    /// More of redis-server's options.
+    pub options: Vec<String>,
+    /// For a sentinel: what it watches, as its file has it.
+    pub sentinel: Option<String>,
+    /// In a cluster a server talks to the others on a second port.
+    pub bus: Option<u16>,
+    /// With TLS: what [`USER`] may besides.
+    pub permissions: &'static str,
 }
 
 impl RedisServer {
     /// On TCP and on a Unix socket, open to everyone.
     pub fn start() -> Self {
-        Self::started(false, false)
-    }
-
-    /// That keeps every write on the disk before it answers, and has it after [`RedisServer::restart`].
-    pub fn with_append_only_file() -> Self {
-        Self::started(false, true)
+        Self::started(false, How::default())
     }
 
     /// On TLS over TCP only, for [`USER`] with [`PASSWORD`] only.
     pub fn with_tls() -> Self {
-        Self::started(true, false)
+        Self::with_tls_as(How::default())
     }
 
-    fn started(tls: bool, append_only: bool) -> Self {
+    pub fn with_tls_as(how: How) -> Self {
+        Self::started(true, how)
+    }
+
+    /// As [`RedisServer::start`], with more options.
+    pub fn with_options(options: &[&str]) -> Self {
+        Self::of(How { options: options.iter().map(|&option| option.to_owned()).collect(), ..How::default() })
+    }
+
+    pub fn of(how: How) -> Self {
+        Self::started(false, how)
+    }
+
+    fn started(tls: bool, how: How) -> Self {
         let directory = tempfile::tempdir().expect("a directory for redis-server");
         if tls {
             write_certificates(directory.path());
-            let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS}\n");
+            let users = format!("user default off\nuser {USER} on >{PASSWORD} {PERMISSIONS} {}\n", how.permissions);
             std::fs::write(directory.path().join("users.acl"), users).expect("a file for redis-server");
         }
-        let mut server = Self { directory, port: 0, tls, append_only, child: None };
+        let mut server = Self { directory, port: 0, tls, how, child: None };
         // Between choosing a free port and taking it another process may take it.
         for _ in 0..20 {
             server.port = free_port();
+            server.how.bus = server.how.bus.map(|_| free_port());
             if server.run() {
                 return server;
             }
@@ -62,7 +84,7 @@ impl RedisServer {
         panic!("redis-server did not start: {}", server.log());
     }
 
-    /// Starts it again on the same port; empty, unless it keeps a file.
+    /// Starts it again on the same port, with what it had on its disk: nothing, unless its options say otherwise.
     pub fn restart(&mut self) {
         self.stop();
         let start = Instant::now();
@@ -90,6 +112,11 @@ impl RedisServer {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The second port, of a server in a cluster.
+    pub fn bus(&self) -> u16 {
+        self.how.bus.expect("a server in a cluster")
     }
 
     pub fn tcp_url(&self) -> String {
@@ -120,7 +147,8 @@ impl RedisServer {
             panic!("redis-server cannot be started ({error}): install the Debian package redis-server");
         });
         let start = Instant::now();
-        while !self.log().contains("Ready to accept connections") {
+        // A sentinel listens already when it says who it is.
+        while !["Ready to accept connections", "Sentinel ID is"].iter().any(|ready| self.log().contains(ready)) {
             if child.try_wait().expect("redis-server can be waited for").is_some() {
                 return false;
             }
@@ -135,8 +163,22 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.path("log"));
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--appendfsync", "always"]);
-        command.args(["--appendonly", if self.append_only { "yes" } else { "no" }]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(watched) = &self.how.sentinel {
+            let file = self.path("sentinel.conf");
+            let dir = self.directory.path().display();
+            let port = if self.tls {
+                let certificate = format!("tls-cert-file {dir}/server.pem\ntls-key-file {dir}/server.key\n");
+                format!("port 0\ntls-port {port}\ntls-auth-clients no\ntls-ca-cert-file {dir}/ca.pem\n{certificate}")
+            } else {
+                format!("port {port}\n")
+            };
+            let text = format!("bind 127.0.0.1\n{port}logfile {dir}/log\ndir {dir}\n{watched}");
+            std::fs::write(&file, text).expect("a file for redis-server");
+            command.arg(file).arg("--sentinel");
+            return command;
+        }
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "log"]);
         command.arg("--dir").arg(self.directory.path());
         if self.tls {
             command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--tls-ca-cert-file"]);
@@ -146,7 +188,10 @@ impl RedisServer {
         } else {
             command.args(["--port", &port, "--unixsocket"]).arg(self.path("redis.sock"));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(bus) = self.how.bus {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]);
+        }
+        command.args(&self.how.options);
         command
     }
 

@@ -16,7 +16,6 @@ pub(super) enum Token<'a> {
 }
 
 /// The pieces of one value. Of text that is not in wire form it gives others, or none.
-#[derive(Clone, Copy)]
 pub(super) struct Tokens<'a>(&'a str);
 
 impl<'a> Tokens<'a> {

@@ -4,36 +4,35 @@
 //! reached Redis is repeated, except what may be done twice. After a failed attempt to connect the next one waits,
 //! longer each time; calls fail at once meanwhile.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind,
-    TlsCertificates,
-};
+use redis::{RedisError, RedisResult};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::{Cause, StoreError, StoreSettings};
+use super::error::{failed, is_of_the_connection, not_connected};
+use super::sentinel::{self, Sentinels};
+use super::server::{Connected, Server};
+use crate::store::StoreError;
 
-/// A connection may take longer than a call: it goes on in the background and is there for the calls after.
-const CONNECT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Calls that may wait to be written; more wait for their turn.
-const QUEUE: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Shared>);
 
-struct Shared {
-    client: Client,
-    /// The same in RESP3, the protocol in which the library tells that a connection has ended.
-    telling: Client,
-    config: AsyncConnectionConfig,
+pub(super) struct Shared {
+    pub(super) target: Target,
     link: Mutex<Link>,
+}
+
+/// Whom to connect to.
+pub(super) enum Target {
+    /// The master that the sentinels name.
+    Master(Sentinels),
+    Server(Server),
 }
 
 enum Link {
@@ -47,58 +46,30 @@ enum Link {
 
 type Attempt = Option<Result<Connected, RedisError>>;
 
-#[derive(Clone)]
-struct Connected {
-    connection: MultiplexedConnection,
-    lost: Arc<AtomicBool>,
-}
-
-impl Connected {
-    fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
-
-    fn discard(&self) {
-        self.lost.store(true, Ordering::Release);
-    }
-}
-
-/// Handed to the library with a connection, which drops it when that one has ended, however it did.
-struct Witness(Arc<AtomicBool>);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+impl From<Arc<Shared>> for Connection {
+    fn from(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 }
 
 impl Connection {
-    pub(super) async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
-        // Less than the limit around the store, so that it is this connection that notices and is replaced: a network
-        // that swallows packets would otherwise hold it for minutes.
-        let limit = settings.timeout.saturating_sub(settings.timeout / 16);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT.max(settings.timeout)))
-            .set_response_timeout(Some(limit))
-            .set_pipeline_buffer_size(QUEUE);
-        let client = client(settings)?;
-        let server = client.get_connection_info().clone();
-        let in_resp3 = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let telling = Client::open(server.set_redis_settings(in_resp3));
-        let telling = telling.map_err(|error| StoreError::Failed(told(&error)))?;
-        Self::first(client, telling, config).await
+    /// None is made until one is needed.
+    pub(super) fn new(target: Target) -> Self {
+        let watched = matches!(target, Target::Master(_));
+        let link = Mutex::new(Link::Down { retry_at: Instant::now(), pause: FIRST_PAUSE, cause: None });
+        let shared = Arc::new(Shared { target, link });
+        if watched {
+            tokio::spawn(sentinel::watch(Arc::downgrade(&shared)));
+        }
+        Self(shared)
     }
 
     /// One more to the same server, in the runtime that asks.
-    pub(super) async fn another(&self) -> Result<Self, StoreError> {
-        Self::first(self.0.client.clone(), self.0.telling.clone(), self.0.config.clone()).await
-    }
-
-    async fn first(client: Client, telling: Client, config: AsyncConnectionConfig) -> Result<Self, StoreError> {
-        let link = Mutex::new(Link::Down { retry_at: Instant::now(), pause: FIRST_PAUSE, cause: None });
-        let connection = Self(Arc::new(Shared { client, telling, config, link }));
-        connection.connected().await?;
-        Ok(connection)
+    pub(super) fn another(&self) -> Self {
+        Self::new(match &self.0.target {
+            Target::Master(sentinels) => Target::Master(sentinels.another()),
+            Target::Server(server) => Target::Server(server.clone()),
+        })
     }
 
     /// Makes one call, once; on an error that condemns the connection the next call gets another one.
@@ -111,7 +82,7 @@ impl Connection {
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         let connected = self.connected().await?;
-        command(connected.connection.clone()).await.map_err(|error| failed(&connected, &error))
+        command(connected.connection.clone()).await.map_err(|error| condemn(&connected, &error))
     }
 
     /// As [`Connection::call`], for what may be done twice: if the connection is lost under it, it is made once more on
@@ -125,15 +96,15 @@ impl Connection {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let failed_once = failed(&connected, &error);
+        let failed_once = condemn(&connected, &error);
         if error.is_timeout() || !is_of_the_connection(&error) {
             return Err(failed_once);
         }
         let connected = self.connected().await?;
-        command(connected.connection.clone()).await.map_err(|error| failed(&connected, &error))
+        command(connected.connection.clone()).await.map_err(|error| condemn(&connected, &error))
     }
 
-    async fn connected(&self) -> Result<Connected, StoreError> {
+    pub(super) async fn connected(&self) -> Result<Connected, StoreError> {
         let mut attempt = match &mut *self.0.lock() {
             Link::Up(connected) if !connected.is_lost() => return Ok(connected.clone()),
             // An attempt that was cut off, with the runtime it ran in, leaves no one to report.
@@ -161,10 +132,21 @@ impl Connection {
 }
 
 impl Shared {
+    /// The connection there is, if it is made and not known to be lost.
+    pub(super) fn current(&self) -> Option<Connected> {
+        match &*self.lock() {
+            Link::Up(connected) if !connected.is_lost() => Some(connected.clone()),
+            _ => None,
+        }
+    }
+
     fn connect(self: Arc<Self>, pause: Duration) -> watch::Receiver<Attempt> {
         let (report, attempt) = watch::channel(None);
         tokio::spawn(async move {
-            let outcome = self.make().await;
+            let outcome = match &self.target {
+                Target::Master(sentinels) => sentinels.connect().await,
+                Target::Server(server) => server.connect().await,
+            };
             let mut link = self.lock();
             let outcome = match outcome {
                 Ok(connected) => {
@@ -185,75 +167,15 @@ impl Shared {
         attempt
     }
 
-    async fn make(&self) -> RedisResult<Connected> {
-        let lost = Arc::new(AtomicBool::new(false));
-        let witness = Witness(Arc::clone(&lost));
-        let config = self.config.clone().set_push_sender(move |_: PushInfo| {
-            let _held = &witness;
-            Ok::<(), ()>(())
-        });
-        match self.telling.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => Ok(Connected { connection, lost }),
-            Err(error) if error.is_io_error() => Err(error),
-            // A server before Redis 6 does not speak RESP3: the end of its connection shows in the next call only. One
-            // that refuses us will do so again, in the words of the older protocol.
-            Err(_) => {
-                let connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-                Ok(Connected { connection, lost: Arc::default() })
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn client(settings: &StoreSettings) -> Result<Client, StoreError> {
-    let server = settings.redis_server().map_err(|problem| StoreError::Failed(problem.into()))?;
-    // Installed already if another part of the program speaks TLS; theirs serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = match &settings.ca_file {
-        None => Client::open(server),
-        Some(file) => {
-            let unreadable = |cause| StoreError::Failed(format!("store.ca_file {}: {cause}", file.display()).into());
-            let pem = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-            if !pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
-                return Err(unreadable("holds no certificate in PEM".to_owned()));
-            }
-            Client::build_with_tls(server, TlsCertificates { client_tls: None, root_cert: Some(pem) })
-        }
-    };
-    client.map_err(|error| StoreError::Failed(told(&error)))
-}
-
-const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-
-/// Whether the connection is lost, stuck, or to a server that no longer takes writes (a replica after a failover).
-fn is_of_the_connection(error: &RedisError) -> bool {
-    error.is_unrecoverable_error()
-        || error.is_io_error()
-        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-}
-
 /// What a call's error means, for the connection too.
-fn failed(connected: &Connected, error: &RedisError) -> StoreError {
+fn condemn(connected: &Connected, error: &RedisError) -> StoreError {
     if is_of_the_connection(error) {
         connected.discard();
     }
-    if error.is_timeout() { StoreError::Timeout } else { StoreError::Failed(told(error)) }
-}
-
-/// Nothing was asked yet, so nothing happened: refused by Redis itself, or not there at all.
-fn not_connected(cause: &RedisError) -> StoreError {
-    if cause.is_io_error() { StoreError::Unreachable(told(cause)) } else { StoreError::Failed(told(cause)) }
-}
-
-/// The library's error in words: as a source it would print itself twice, and an answer that it did not understand
-/// would be quoted, session and all.
-fn told(error: &RedisError) -> Cause {
-    match error.kind() {
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "Redis gave an answer that was not understood".into(),
-        _ => error.to_string().into(),
-    }
+    failed(error)
 }

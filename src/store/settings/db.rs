@@ -88,8 +88,8 @@ impl StoreSettings {
             return Err(problem(format!("is not a database we know: {FORMS}")));
         };
         match scheme {
-            "mysql" | "mariadb" => self.server(rest, &MYSQL).map(Database::MySql),
-            "postgres" | "postgresql" => self.server(rest, &POSTGRES).map(Database::Postgres),
+            "mysql" | "mariadb" => self.database_server(rest, &MYSQL).map(Database::MySql),
+            "postgres" | "postgresql" => self.database_server(rest, &POSTGRES).map(Database::Postgres),
             "sqlite" => {
                 self.refuse_what_a_file_has_not()?;
                 return file(rest).map(|path| Database::Sqlite(path.to_owned())).map_err(|why| problem(why.to_owned()));
@@ -139,7 +139,7 @@ impl StoreSettings {
     }
 
     /// `USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS`. No message quotes any of it but names of options.
-    fn server(&self, rest: &str, words: &Words) -> Result<Server, String> {
+    fn database_server(&self, rest: &str, words: &Words) -> Result<Server, String> {
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (account, host) = authority.rsplit_once('@').unwrap_or(("", authority));

@@ -1,7 +1,6 @@
 //! The entry of a cache: a serialized dictionary, perhaps compressed.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -28,7 +27,7 @@ pub(super) fn encode<'a>(
     compress(value, compressor).into()
 }
 
-/// Reads the value of a cache entry; `None` if it is no dictionary.
+/// Reads the value of a cache entry; `None` if it is no dictionary. A key may come twice.
 ///
 /// django-redis first looks whether a value is the text of an integer, then whether it is compressed, and else takes it
 /// as it is. Integers are no dictionaries in any of the formats, so the first look is not needed here.
@@ -84,34 +83,6 @@ fn read_json(value: &[u8]) -> Option<Vec<Entry>> {
         written: format!("{}: {}", member.name, member.value).into(),
     };
     Some(json::Members::new(&text).map(entry).collect())
-}
-
-/// The members of a dictionary while it is read: as in Python one that comes again takes the place of the first.
-#[derive(Default)]
-pub(super) struct Entries {
-    list: Vec<Entry>,
-    places: HashMap<String, usize>,
-}
-
-impl Entries {
-    pub(super) fn put(&mut self, entry: Entry) {
-        let before = match &entry.key {
-            Some(key) => self.places.get(key).and_then(|&place| self.list.get_mut(place)),
-            None => None,
-        };
-        if let Some(before) = before {
-            *before = entry;
-            return;
-        }
-        if let Some(key) = &entry.key {
-            self.places.insert(key.clone(), self.list.len());
-        }
-        self.list.push(entry);
-    }
-
-    pub(super) fn into_list(self) -> Vec<Entry> {
-        self.list
-    }
 }
 
 #[cfg(test)]

@@ -48,8 +48,9 @@ pub(super) fn read(entries: Vec<Entry>) -> Result<Data, JsonError> {
                 wire.push_str(&json);
                 plain += 1;
             }
-            (_, json) => {
-                let written = json.map_or(written, Bytes::from);
+            (key_read, json) => {
+                // Of the expiry its JSON is kept, which every format can write; of others what only their own can.
+                let written = json.filter(|_| key_read.is_some()).map_or(written, Bytes::from);
                 opaque.push(OpaqueMember { key: key.map(Into::into), written, place: plain });
             }
         }

@@ -4,7 +4,6 @@ use rmp::encode::{write_f64, write_map_len, write_sint, write_str, write_uint};
 
 use bytes::Bytes;
 
-use super::cache::Entries;
 use super::dict::{Entry, Member};
 use crate::session::codec::input::Input;
 use crate::session::codec::numbers::is_integer;
@@ -34,9 +33,9 @@ pub(super) fn write(members: &[Member<'_>]) -> Vec<u8> {
 fn scalar(out: &mut Vec<u8>, token: Token<'_>) {
     match token {
         Token::Number(text) if is_integer(text) => {
-            if let Ok(number) = text.parse() {
+            if let Ok(number) = text.parse::<i64>() {
                 drop(write_sint(out, number));
-            } else if let Ok(number) = text.parse() {
+            } else if let Ok(number) = text.parse::<u64>() {
                 drop(write_uint(out, number));
             } else {
                 drop(write_f64(out, text.parse().unwrap_or_default()));
@@ -52,7 +51,7 @@ fn scalar(out: &mut Vec<u8>, token: Token<'_>) {
 pub(super) fn read(value: &[u8]) -> Option<Vec<Entry>> {
     let mut input = Input::new(value);
     let Head::Map(length) = pack::head(&mut input)? else { return None };
-    let mut entries = Entries::default();
+    let mut entries = Vec::new();
     for _ in 0..length {
         let member = input.rest();
         pack::skip(&mut input)?;
@@ -64,9 +63,9 @@ pub(super) fn read(value: &[u8]) -> Option<Vec<Entry>> {
             _ => None,
         };
         let json = key.as_ref().and_then(|_| to_json(value));
-        entries.put(Entry { key, json, written: Bytes::copy_from_slice(span(member, input)?) });
+        entries.push(Entry { key, json, written: Bytes::copy_from_slice(span(member, input)?) });
     }
-    input.rest().is_empty().then(|| entries.into_list())
+    input.rest().is_empty().then_some(entries)
 }
 
 /// What was read since `before`.

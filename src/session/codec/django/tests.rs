@@ -68,6 +68,7 @@ fn the_last_of_a_name_counts_in_the_place_of_the_first() {
         (r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
         (r#"{"a":1,"b":2,"\u0061":NaN}"#, r#"{"\u0061":NaN,"b":2}"#),
         (r#"{"a":NaN,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
+        (r#"{"\ud800":1,"b":2}"#, r#"{"\ud800":1,"b":2}"#),
         (r#"{"_session_expiry":5,"b":2,"_session_expiry":6}"#, r#"{"_session_expiry":6,"b":2}"#),
     ] {
         let session = of(&django, text);

@@ -19,7 +19,6 @@ use bytes::Bytes;
 use self::fragment::Fragments;
 use self::graph::Node;
 use self::plain::Plain;
-use super::cache::Entries;
 use super::dict::{Entry, Member};
 use crate::session::codec::numbers::is_integer;
 use crate::session::codec::tokens::{Token, Tokens};
@@ -109,7 +108,7 @@ pub(super) fn read(pickle: &[u8]) -> Option<Vec<Entry>> {
     }
     let mut plain = Plain::new(&graph);
     let mut fragments = Fragments::new(&graph, top);
-    let mut entries = Entries::default();
+    let mut entries = Vec::new();
     for (key, value) in graph.pairs(top) {
         let name = match graph.node(key)? {
             Node::Text(name) => Some(name.to_string()),
@@ -121,9 +120,9 @@ pub(super) fn read(pickle: &[u8]) -> Option<Vec<Entry>> {
             Some(_) => Bytes::new(),
             None => fragments.write(key, value)?.into(),
         };
-        entries.put(Entry { key: name, json, written });
+        entries.push(Entry { key: name, json, written });
     }
-    Some(entries.into_list())
+    Some(entries)
 }
 
 #[cfg(test)]

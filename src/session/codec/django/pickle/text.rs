@@ -62,11 +62,7 @@ pub(super) fn raw_unicode_escape(line: &[u8]) -> Option<Node<'_>> {
 
 /// A string of Python 2 in quotes, as `repr` wrote it. Django reads those as ASCII.
 pub(super) fn quoted(line: &[u8]) -> Option<Node<'_>> {
-    let line = line.trim_ascii();
-    let inner = match line {
-        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
-        _ => return None,
-    };
+    let ([b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\'']) = line.trim_ascii() else { return None };
     let mut out = Vec::with_capacity(inner.len());
     let mut rest = inner;
     loop {
@@ -151,7 +147,7 @@ mod tests {
             assert_eq!(made(raw_unicode_escape(line)).as_deref(), expected, "{line:?}");
         }
         for (line, expected) in [
-            (br#"'a\'\x41\101\n\0'"#.as_slice(), Some(b"a'AA\n\0".as_slice())),
+            (br"'a\'\x41\101\n\0'".as_slice(), Some(b"a'AA\n\0".as_slice())),
             (br#""it's""#, Some(b"it's")),
             (b"'\xe9'", None),
             (br"'\xe9'", None),

@@ -1,0 +1,8 @@
+-- KEYS[1]. The value and how many milliseconds it has left, -1 if for ever; nothing if there is none.
+local value = redis.pcall('GET', KEYS[1])
+if not value then
+    return false
+elseif type(value) ~= 'string' then
+    return ''
+end
+return {value, redis.call('PTTL', KEYS[1])}
