@@ -107,7 +107,7 @@ fn a_prefix_and_a_version_are_part_of_the_name() {
     });
     let site = Site::start(Version::Newest, json!({ "SESSION_ENGINE": CACHE, "CACHES": { "default": cache } }));
     share(&site, &store("redis", &server.tcp_url(), "key_prefix = 'shop'\nversion = 3"));
-    let key = site.work(None, json!([["set", "a", 1]])).expect("a key");
+    let key = site.work(None, &json!([["set", "a", 1]])).expect("a key");
     assert_eq!(Plain::new(&store("redis", &server.tcp_url(), "")).look(&key), None, "another name");
 }
 
@@ -131,7 +131,7 @@ fn several_servers_of_memcached() {
     share(&site, &store);
     let plain = Plain::new(&store);
     for number in 0..30 {
-        let key = site.work(None, json!([["set", "n", number]])).expect("a key");
+        let key = site.work(None, &json!([["set", "n", number]])).expect("a key");
         assert_eq!(plain.look(&key), Some(json!({ "n": number })), "looked for on another server");
     }
 }

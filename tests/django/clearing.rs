@@ -17,7 +17,7 @@ fn sessions_of_all_ages(site: &Site) -> Vec<String> {
     let long_ago = json!({ "$datetime": "2020-01-01T00:00:00+00:00" });
     let far_off = json!({ "$datetime": "2070-01-01T00:00:00+00:00" });
     let ages = [json!(-10), json!(300), json!(0), json!(null), long_ago, far_off, json!(-1)];
-    let make = |age| site.work(None, json!([["set", "a", 1], ["set_expiry", age]])).expect("a key");
+    let make = |age| site.work(None, &json!([["set", "a", 1], ["set_expiry", age]])).expect("a key");
     ages.into_iter().map(make).collect()
 }
 

@@ -8,7 +8,7 @@ use crate::memcached_server::MemcachedServer;
 use crate::mysql_server::{self, MySqlServer};
 use crate::postgres_server::{self, PostgresServer};
 use crate::redis_server::RedisServer;
-use crate::shared::{Plain, share};
+use crate::shared::{Plain, answer, share};
 use crate::site::{SECRET_KEY, Site, Version};
 
 pub fn sqlite(file: &Path) -> Value {
@@ -107,7 +107,7 @@ fn a_table_that_the_proxy_made_is_djangos() {
     let file = directory.path().join("site.sqlite3");
     let store = store(&format!("sqlite://{}", file.display()), "");
     let plain = Plain::new(&store);
-    let key = plain.answer(&mut plain.proxy.visitor(), &["X-Session-Set: a=1"]).expect("a key");
+    let key = answer(&mut plain.proxy.visitor(), &["X-Session-Set: a=1"]).expect("a key");
     let site = Site::start(Version::Newest, json!({ "DATABASES": sqlite(&file) }));
     site.manage(&["migrate", "--fake-initial"]);
     assert_eq!(site.items(&key), json!({ "a": "1" }));
@@ -120,7 +120,7 @@ fn an_older_secret_key_is_still_believed() {
     let file = directory.path().join("site.sqlite3");
     let old = Site::start(Version::Newest, json!({ "DATABASES": sqlite(&file), "SECRET_KEY": "the old one" }));
     old.manage(&["migrate", "sessions"]);
-    let keys = [(); 2].map(|()| old.work(None, json!([["set", "a", 1]])).expect("a key"));
+    let keys = [(); 2].map(|()| old.work(None, &json!([["set", "a", 1]])).expect("a key"));
     drop(old);
     let settings = json!({ "DATABASES": sqlite(&file), "SECRET_KEY_FALLBACKS": ["the old one"] });
     let site = Site::start(Version::Newest, settings);
@@ -131,9 +131,9 @@ fn an_older_secret_key_is_still_believed() {
     assert_eq!(plain.look(&keys[0]), Some(json!({ "a": 1 })));
     assert_eq!(site.items(&keys[0]), json!({ "a": 1 }));
     // What is written is signed with the new key.
-    plain.answer(&mut plain.visitor(&keys[0]), &["X-Session-Set: b=1"]);
+    answer(&mut plain.visitor(&keys[0]), &["X-Session-Set: b=1"]);
     assert_eq!(strict.look(&keys[0]), Some(json!({ "a": 1, "b": "1" })));
-    site.work(Some(&keys[1]), json!([["set", "b", 1]]));
+    site.work(Some(&keys[1]), &json!([["set", "b", 1]]));
     assert_eq!(strict.look(&keys[1]), Some(json!({ "a": 1, "b": 1 })));
 }
 
@@ -175,10 +175,10 @@ fn cached_db_on_postgresql_and_memcached() {
 
     // The row is the truth: what the cache lost is there all the same.
     let plain = Plain::new(&store);
-    let key = plain.answer(&mut plain.proxy.visitor(), &["X-Session-Set: a=1"]).expect("a key");
+    let key = answer(&mut plain.proxy.visitor(), &["X-Session-Set: a=1"]).expect("a key");
     cache.tell("flush_all\r\n");
     assert_eq!(site.items(&key), json!({ "a": "1" }));
-    let key = site.work(None, json!([["set", "a", 1]])).expect("a key");
+    let key = site.work(None, &json!([["set", "a", 1]])).expect("a key");
     cache.tell("flush_all\r\n");
     assert_eq!(plain.look(&key), Some(json!({ "a": 1 })));
 }
@@ -192,7 +192,7 @@ fn an_application_that_pickles_its_rows_is_not_read() {
         json!({ "DATABASES": sqlite(&file), "SESSION_SERIALIZER": "django.contrib.sessions.serializers.PickleSerializer" }),
     );
     site.manage(&["migrate", "sessions"]);
-    let key = site.work(None, json!([["set", "a", { "$set": [1] }]])).expect("a key");
+    let key = site.work(None, &json!([["set", "a", { "$set": [1] }]])).expect("a key");
     let plain = Plain::new(&store(&format!("sqlite://{}", file.display()), ""));
     assert_eq!(plain.look(&key), None);
     assert_eq!(site.items(&key), json!({ "a": { "$set": [1] } }), "and not spoilt");

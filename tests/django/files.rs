@@ -41,7 +41,7 @@ fn files_are_called_after_the_cookie() {
     let mut all = settings(directory.path());
     all["SESSION_COOKIE_NAME"] = json!("sid");
     let site = Site::start(Version::Newest, all);
-    let key = site.work(None, json!([["set", "a", 1]])).expect("a key");
+    let key = site.work(None, &json!([["set", "a", 1]])).expect("a key");
     let plain = Plain::new(&format!("[cookie]\nname = 'sid'\n{}", store(directory.path())));
     let mut visitor = plain.proxy.visitor();
     visitor.jar.insert("sid".to_owned(), key.clone());

@@ -7,7 +7,7 @@ use crate::databases::{self, sqlite};
 use crate::guide;
 use crate::proxy::{Proxy, Setup};
 use crate::redis_server::RedisServer;
-use crate::shared::Plain;
+use crate::shared::{Plain, answer};
 use crate::site::{SECRET_KEY, Site, Version};
 use crate::visitor::{Answer, Visitor};
 
@@ -48,9 +48,9 @@ fn see_logins(version: Version) {
     let session = plain.look(&key).expect("a session");
     assert_eq!(session["_auth_user_id"], json!("1"));
     assert_eq!(session["_auth_user_backend"], json!("django.contrib.auth.backends.ModelBackend"));
-    plain.answer(&mut plain.visitor(&key), &["X-Session-Set: n=1"]);
+    answer(&mut plain.visitor(&key), &["X-Session-Set: n=1"]);
     assert_eq!(browser.get("/site/who").text(), "ada", "a change of ours logs nobody out");
-    plain.answer(&mut plain.visitor(&key), &["X-Session-Action: flush"]);
+    answer(&mut plain.visitor(&key), &["X-Session-Action: flush"]);
     assert_eq!(browser.get("/site/who").text(), "nobody");
 }
 

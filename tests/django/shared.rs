@@ -37,13 +37,13 @@ impl Plain {
         assert_eq!(self.visitor(key).get("/").status, 200);
         self.backend.last().session()
     }
+}
 
-    /// The backend answers a visitor with these lines; the visitor's key by then.
-    pub fn answer(&self, visitor: &mut Visitor, lines: &[&str]) -> Option<String> {
-        let answer = visitor.ask(lines);
-        assert_eq!(answer.status, 200, "{lines:?}");
-        visitor.session_id().map(str::to_owned)
-    }
+/// The backend answers a visitor with these lines; the visitor's key by then.
+pub fn answer(visitor: &mut Visitor, lines: &[&str]) -> Option<String> {
+    let answer = visitor.ask(lines);
+    assert_eq!(answer.status, 200, "{lines:?}");
+    visitor.session_id().map(str::to_owned)
 }
 
 /// All that an engine with records on a server does.
@@ -68,19 +68,19 @@ fn what_django_writes_the_backend_reads_and_changes(site: &Site, plain: &Plain) 
     let all = json!({ "user": "Ada", "cart": [1, { "coat": 2 }], "gone": true });
     assert_eq!(plain.backend.last().session(), Some(all));
     let lines = ["X-Session-Set: {\"visits\":1,\"user\":\"Jo\"}", "X-Session-Unset: gone", "X-Session-Incr: visits=2"];
-    assert_eq!(plain.answer(&mut visitor, &lines), Some(key.clone()), "the key stays");
+    assert_eq!(answer(&mut visitor, &lines), Some(key.clone()), "the key stays");
     assert_eq!(site.items(&key), json!({ "user": "Jo", "cart": [1, { "coat": 2 }], "visits": 3 }));
-    site.work(Some(&key), json!([["append", "cart", 4], ["del", "user"]]));
+    site.work(Some(&key), &json!([["append", "cart", 4], ["del", "user"]]));
     assert_eq!(plain.look(&key), Some(json!({ "cart": [1, { "coat": 2 }, 4], "visits": 3 })));
-    plain.answer(&mut visitor, &["X-Session-Action: clear"]);
+    answer(&mut visitor, &["X-Session-Action: clear"]);
     assert_eq!(site.items(&key), json!({}));
 }
 
 fn what_the_backend_writes_django_reads_and_changes(site: &Site, plain: &Plain) {
     let mut visitor = plain.proxy.visitor();
-    let key = plain.answer(&mut visitor, &["X-Session-Set: city=K%C3%B6ln&n=1"]).expect("a key");
+    let key = answer(&mut visitor, &["X-Session-Set: city=K%C3%B6ln&n=1"]).expect("a key");
     assert_eq!(site.items(&key), json!({ "city": "Köln", "n": "1" }));
-    assert_eq!(site.work(Some(&key), json!([["set", "n", 2]])), Some(key.clone()));
+    assert_eq!(site.work(Some(&key), &json!([["set", "n", 2]])), Some(key.clone()));
     assert_eq!(plain.look(&key), Some(json!({ "city": "Köln", "n": 2 })));
     assert_eq!(plain.look("nosuchkeynosuchkeynosuchkeynosuch"), None);
     assert!(site.look("nosuchkeynosuchkeynosuchkeynosuch").is_none());
@@ -97,44 +97,44 @@ fn both_say_when_it_ends(site: &Site, plain: &Plain) {
         ("X-Session-Expiry: default", fortnight, false),
     ];
     for (line, age, until_the_browser_closes) in cases {
-        plain.answer(&mut visitor, &[line]);
+        answer(&mut visitor, &[line]);
         let seen = site.look(&key).expect("a session");
         assert_eq!((seen.age, seen.until_the_browser_closes), (age, until_the_browser_closes), "{line}");
         assert!(seen.items.get("a").is_some(), "{line}");
     }
     // An instant is the same for both, to the second.
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(500);
-    plain.answer(&mut visitor, &[&format!("X-Session-Expiry: {soon}")]);
+    answer(&mut visitor, &[&format!("X-Session-Expiry: {soon}")]);
     let age = site.look(&key).expect("a session").age;
     assert!((440..=500).contains(&age), "{age}");
     for (operation, told) in [(json!(["set_expiry", 200]), Some(200)), (json!(["set_expiry", 0]), None)] {
-        site.work(Some(&key), json!([operation]));
+        site.work(Some(&key), &json!([operation]));
         let answer = visitor.ask(&["X-Session-Set: c=1"]);
         let cookie = answer.session_cookie().expect("a cookie");
         let age = cookie.split("Max-Age=").nth(1).map(|rest| rest.split(';').next().unwrap().parse::<i64>().unwrap());
         assert_eq!(age, told, "{operation}: {cookie}");
         assert!(!plain.backend.last().header("x-session-data").unwrap().contains("expiry"), "it is no data");
     }
-    plain.answer(&mut visitor, &["X-Session-Expiry: Thu, 01 Jan 1970 00:00:00 GMT"]);
+    answer(&mut visitor, &["X-Session-Expiry: Thu, 01 Jan 1970 00:00:00 GMT"]);
     assert!(site.look(&key).is_none());
 }
 
 fn a_new_key_and_an_end_are_the_same_for_both(site: &Site, plain: &Plain) {
     let key = site.new_session(&object(json!({ "a": 1 })));
     let mut visitor = plain.visitor(&key);
-    let new = plain.answer(&mut visitor, &["X-Session-Action: cycle", "X-Session-Set: {\"_auth_user_id\":\"42\"}"]);
+    let new = answer(&mut visitor, &["X-Session-Action: cycle", "X-Session-Set: {\"_auth_user_id\":\"42\"}"]);
     let new = new.expect("a key");
     assert_ne!(new, key);
     assert!(site.look(&key).is_none(), "the old key opens nothing");
     assert_eq!(site.items(&new), json!({ "a": 1, "_auth_user_id": "42" }));
-    let newer = site.work(Some(&new), json!([["cycle_key"]])).expect("a key");
+    let newer = site.work(Some(&new), &json!([["cycle_key"]])).expect("a key");
     assert_eq!(plain.look(&new), None, "the old key opens nothing");
     assert_eq!(plain.look(&newer), Some(json!({ "a": 1, "_auth_user_id": "42" })));
     let mut visitor = plain.visitor(&newer);
-    assert_eq!(plain.answer(&mut visitor, &["X-Session-Action: flush"]), None);
+    assert_eq!(answer(&mut visitor, &["X-Session-Action: flush"]), None);
     assert!(site.look(&newer).is_none());
-    let key = plain.answer(&mut visitor, &["X-Session-Set: a=1"]).expect("a key");
-    site.work(Some(&key), json!([["flush"]]));
+    let key = answer(&mut visitor, &["X-Session-Set: a=1"]).expect("a key");
+    site.work(Some(&key), &json!([["flush"]]));
     assert_eq!(plain.look(&key), None);
     visitor.ask(&["X-Session-Set: b=1"]);
     assert!(site.look(&key).is_none(), "a late change brought it back");
@@ -152,7 +152,7 @@ fn every_kind_of_data_survives_both(site: &Site, plain: &Plain) {
     let mut visitor = plain.visitor(&key);
     visitor.get("/");
     assert_eq!(plain.backend.last().session().as_ref(), Some(&data));
-    plain.answer(&mut visitor, &["X-Session-Set: {\"seen\":\"\\ud83d\\ude00\"}"]);
+    answer(&mut visitor, &["X-Session-Set: {\"seen\":\"\\ud83d\\ude00\"}"]);
     let mut with_more = data.clone();
     with_more["seen"] = json!("😀");
     assert_eq!(site.items(&key), with_more);
@@ -161,7 +161,7 @@ fn every_kind_of_data_survives_both(site: &Site, plain: &Plain) {
     own.as_object_mut().expect("an object").remove("");
     let ascii = cloakroom::session::json::compact(own.to_string().as_bytes(), 64).expect("JSON");
     let mut visitor = plain.proxy.visitor();
-    let key = plain.answer(&mut visitor, &[&format!("X-Session-Set: {ascii}")]);
+    let key = answer(&mut visitor, &[&format!("X-Session-Set: {ascii}")]);
     assert_eq!(site.items(&key.expect("a key")), own);
 }
 
@@ -184,13 +184,13 @@ pub fn keep_what_only_python_has(site: &Site, store: &str) {
     let shown = plain.backend.last().session().expect("a session");
     assert_eq!(shown["plain"], json!([1, 2]));
     assert_eq!(shown.get("own"), None, "{shown}");
-    plain.answer(&mut visitor, &["X-Session-Set: n=1", "X-Session-Unset: plain"]);
+    answer(&mut visitor, &["X-Session-Set: n=1", "X-Session-Unset: plain"]);
     let mut left = hidden;
     left["n"] = json!("1");
     assert_eq!(site.items(&key), left);
-    let new = plain.answer(&mut visitor, &["X-Session-Action: cycle"]).expect("a key");
+    let new = answer(&mut visitor, &["X-Session-Action: cycle"]).expect("a key");
     assert_eq!(site.items(&new), left);
-    plain.answer(&mut visitor, &["X-Session-Set: own=mine"]);
+    answer(&mut visitor, &["X-Session-Set: own=mine"]);
     left["own"] = json!("mine");
     assert_eq!(site.items(&new), left, "what is overwritten goes");
 }

@@ -72,20 +72,20 @@ impl Site {
     }
 
     /// Does with a session what a view would, and the middleware after it; its key by then.
-    pub fn work(&self, key: Option<&str>, operations: Value) -> Option<String> {
-        let done = self.done(json!({ "do": "work", "key": key, "operations": operations }));
+    pub fn work(&self, key: Option<&str>, operations: &Value) -> Option<String> {
+        let done = self.done(&json!({ "do": "work", "key": key, "operations": operations }));
         done["key"].as_str().map(str::to_owned)
     }
 
     /// A new session with these items; its key.
     pub fn new_session(&self, items: &Map<String, Value>) -> String {
-        let operations = items.iter().map(|(key, value)| json!(["set", key, value])).collect();
-        self.work(None, operations).expect("a key")
+        let operations: Value = items.iter().map(|(key, value)| json!(["set", key, value])).collect();
+        self.work(None, &operations).expect("a key")
     }
 
     /// What a view would see; `None` if there is no such session.
     pub fn look(&self, key: &str) -> Option<Seen> {
-        let seen = self.done(json!({ "do": "look", "key": key }));
+        let seen = self.done(&json!({ "do": "look", "key": key }));
         serde_json::from_value(seen).expect("a session or none")
     }
 
@@ -98,19 +98,19 @@ impl Site {
     pub fn set(&self, settings: Value) {
         let mut request = settings;
         request["do"] = json!("use");
-        self.done(request);
+        self.done(&request);
     }
 
     /// `manage.py COMMAND…`
     pub fn manage(&self, command: &[&str]) {
-        self.done(json!({ "do": "manage", "command": command }));
+        self.done(&json!({ "do": "manage", "command": command }));
     }
 
     pub fn make_user(&self, name: &str, password: &str) {
-        self.done(json!({ "do": "make_user", "name": name, "password": password }));
+        self.done(&json!({ "do": "make_user", "name": name, "password": password }));
     }
 
-    fn done(&self, request: Value) -> Value {
+    fn done(&self, request: &Value) -> Value {
         let mut pipe = self.pipe.lock().expect("the pipe");
         writeln!(pipe.0, "{request}").expect("Django listens");
         let mut answer = read(&mut pipe.1);
