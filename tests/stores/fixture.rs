@@ -29,7 +29,7 @@ pub struct Fixture {
     pub postgres: Option<PostgresServer>,
     pub mysql: Option<MySqlServer>,
     /// Those that belong to it.
-    _others: Vec<RedisServer>,
+    pub others: Vec<RedisServer>,
     pub directory: TempDir,
     pub guarded: bool,
 }
@@ -151,14 +151,14 @@ impl Fixture {
         let text = format!("engine = 'redis'\nurl = '{}/3'\nwait_replicas = 1", watched.url());
         let Watched { mut servers, sentinels } = watched;
         let master = servers.remove(0);
-        Self { _others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
+        Self { others: servers.into_iter().chain(sentinels).collect(), ..Self::of(&text, Some(master)) }
     }
 
     pub fn redis_cluster() -> Self {
         let mut cluster = Cluster::start(0, 60_000);
         let text = format!("engine = 'redis'\nurl = '{}'", cluster.url());
         let first = cluster.servers.remove(0);
-        Self { _others: cluster.servers, ..Self::of(&text, Some(first)) }
+        Self { others: cluster.servers, ..Self::of(&text, Some(first)) }
     }
 
     fn of(text: &str, redis: Option<RedisServer>) -> Self {
@@ -174,7 +174,7 @@ impl Fixture {
             memcached: Vec::new(),
             postgres: None,
             mysql: None,
-            _others: Vec::new(),
+            others: Vec::new(),
             directory,
             guarded: false,
         }

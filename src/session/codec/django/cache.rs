@@ -6,9 +6,7 @@ use bytes::Bytes;
 
 use super::compress::{compress, decompress};
 use super::dict::{Entry, Member};
-use super::{messagepack, pickle};
-use crate::session::data::MAX_DEPTH;
-use crate::session::json;
+use super::{json, messagepack, pickle};
 use crate::store::{Compressor, Serializer};
 
 /// Writes the members of a session as the value of a cache entry.
@@ -75,14 +73,23 @@ fn write_spaced(out: &mut Vec<u8>, value: &str) {
     }
 }
 
+/// `json.loads(value.decode())`. What is not ASCII can only stand in strings, where an escape says the same.
 fn read_json(value: &[u8]) -> Option<Vec<Entry>> {
-    let text = json::compact(value, MAX_DEPTH).ok().filter(|text| text.starts_with('{'))?;
-    let entry = |member: json::Member<'_>| Entry {
-        key: Some(member.key().into_owned()),
-        json: Some(member.value.to_owned()),
-        written: format!("{}: {}", member.name, member.value).into(),
-    };
-    Some(json::Members::new(&text).map(entry).collect())
+    let text = std::str::from_utf8(value).ok()?;
+    if text.is_ascii() {
+        return json::read(value);
+    }
+    let mut ascii = String::with_capacity(text.len() * 2);
+    for character in text.chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    json::read(ascii.as_bytes())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::session::codec::tokens::{Token, Tokens};
+use crate::session::data::MAX_DEPTH;
+use crate::session::json;
 use crate::session::json::tests::any_json;
 
 const SERIALIZERS: [Serializer; 3] = [Serializer::Json, Serializer::Msgpack, Serializer::Pickle];
