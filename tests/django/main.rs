@@ -4,6 +4,8 @@
 
 #[path = "../support/backend.rs"]
 mod backend;
+#[path = "../support/daemon.rs"]
+mod daemon;
 #[path = "../support/memcached.rs"]
 mod memcached_server;
 #[path = "../support/mysql.rs"]

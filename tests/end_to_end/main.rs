@@ -2,6 +2,8 @@
 
 #[path = "../support/backend.rs"]
 mod backend;
+#[path = "../support/daemon.rs"]
+mod daemon;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/proxy.rs"]

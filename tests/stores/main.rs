@@ -6,6 +6,8 @@ mod cached;
 mod cached_faults;
 mod cases;
 mod crash_redis;
+#[path = "../support/daemon.rs"]
+mod daemon;
 mod database;
 mod django_table;
 mod eviction;

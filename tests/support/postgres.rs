@@ -1,14 +1,11 @@
 //! A real PostgreSQL server for a test: in an empty directory, on a port of its own, ended when dropped.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
-#[path = "daemon.rs"]
-mod daemon;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use self::daemon::{Home, PATIENCE, free_port, output, signal, write_certificates};
+use super::daemon::{Home, PATIENCE, free_port, output, signal, write_certificates};
 
 pub const USER: &str = "cloakroom";
 pub const PASSWORD: &str = "p@ss:w/rd?";

@@ -1,16 +1,13 @@
 //! A real Redis server for a test: in an empty directory, on a port of its own, ended when dropped.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
-#[path = "daemon.rs"]
-mod daemon;
-
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use self::daemon::{PATIENCE, free_port, write_certificates};
+use super::daemon::{PATIENCE, free_port, write_certificates};
 
 /// The user that [`RedisServer::with_tls`] lets in, and nobody else.
 pub const USER: &str = "cloakroom";
