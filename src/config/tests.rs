@@ -91,7 +91,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
 #[test]
 fn what_two_parts_would_refuse_is_said_once() {
     let text = "[store]\nformat = 'django'\ndjango = { secret_key = 'x', use_tz = false, time_zone = 'Mars/Base' }";
-    assert!(fault(text).starts_with("cloakroom.toml:5:61: store.django.time_zone = \"Mars/Base\": is no time zone"));
+    assert!(fault(text).starts_with("cloakroom.toml:5:58: store.django.time_zone = \"Mars/Base\": is no time zone"));
     let text = "[store]\nformat = 'django'\n[session]\nabsolute_timeout = '1h'\n[store.django]\nsecret_key = 'x'";
     assert!(fault(text).starts_with("cloakroom.toml:6:20: session.absolute_timeout = 3600s: is not for format"));
 }
