@@ -12,6 +12,7 @@ use crate::units::Off;
 /// One `[[routes]]` entry.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch in the file, and none excludes another")]
 pub struct RouteSettings {
     /// Host names this route answers, without port; `*.example.com` stands for every name below it. Empty: any host.
     #[serde(default, deserialize_with = "one_or_many")]

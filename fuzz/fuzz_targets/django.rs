@@ -49,7 +49,7 @@ fn read(codec: &Codec, value: Bytes) {
     let foreign = codec.foreign().expect("Django's records are not ours");
     let (key, record_read) = (Key::new("key"), record(value));
     let _ =
-        (foreign.deadline(&record_read.value, NOW), foreign.to_cache(&record_read), foreign.from_cache(&record_read));
+        (foreign.deadline(&record_read.value, NOW), foreign.cache_value(&record_read), foreign.row_value(&record_read));
     let Ok(session) = codec.decode(&key, &record_read) else { return };
     assert!(session.data.wire().iter().all(|byte| (0x20..=0x7e).contains(byte)), "not what a header may be");
     let written = codec.encode(&key, &session, NOW);

@@ -87,10 +87,10 @@ pub trait ForeignRecords: Send + Sync {
     fn deadline(&self, value: &[u8], written_at: Timestamp) -> Timestamp;
 
     /// The value of a row, as the cache before the database has it; `None` if it cannot be written so.
-    fn to_cache(&self, row: &Record) -> Option<Bytes>;
+    fn cache_value(&self, row: &Record) -> Option<Bytes>;
 
     /// A value from the cache, as the row behind it has it; `None` if it cannot be read or not be written so.
-    fn from_cache(&self, cached: &Record) -> Option<Bytes>;
+    fn row_value(&self, cached: &Record) -> Option<Bytes>;
 }
 
 /// Where sessions are kept. What an engine promises:

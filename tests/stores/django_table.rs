@@ -60,8 +60,8 @@ fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
 fn row(fixture: &Fixture, key: &str) -> (String, String) {
     let date = if fixture.postgres.is_some() { "(expire_date AT TIME ZONE 'UTC')::text" } else { "expire_date" };
     let found = fixture.sql(&format!("SELECT session_data, {date} FROM django_session WHERE session_key = '{key}'"));
-    let (data, date) = found.split_once('|').unwrap_or_else(|| panic!("no row {key}: {found}"));
-    (data.to_owned(), date.to_owned())
+    let (text, date) = found.split_once('|').unwrap_or_else(|| panic!("no row {key}: {found}"));
+    (text.to_owned(), date.to_owned())
 }
 
 fn insert(fixture: &Fixture, key: &str, date: &str) {
@@ -248,7 +248,7 @@ async fn a_place_without_a_time_zone_is_refused() {
     let mut fixture = Fixture::db().with_djangos_table();
     fixture.settings.django = toml::from_str("use_tz = false\ntime_zone = 'Europe/Atlantis'").ok();
     let error = fixture.try_open().await.err().unwrap();
-    assert!(chain(&error).contains("store.django.time_zone = Europe/Atlantis"), "{}", chain(&error));
+    assert!(chain(&error).contains("store.django.time_zone = \"Europe/Atlantis\""), "{}", chain(&error));
 }
 
 #[tokio::test]

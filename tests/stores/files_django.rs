@@ -44,11 +44,11 @@ impl ForeignRecords for Vectors {
         }
     }
 
-    fn to_cache(&self, _: &Record) -> Option<Bytes> {
+    fn cache_value(&self, _: &Record) -> Option<Bytes> {
         None
     }
 
-    fn from_cache(&self, _: &Record) -> Option<Bytes> {
+    fn row_value(&self, _: &Record) -> Option<Bytes> {
         None
     }
 }

@@ -29,6 +29,7 @@ pub struct Fixture {
     pub postgres: Option<PostgresServer>,
     pub mysql: Option<MySqlServer>,
     /// Those that belong to it.
+    #[expect(dead_code, reason = "they run for as long as the fixture lives")]
     pub others: Vec<RedisServer>,
     pub directory: TempDir,
     pub guarded: bool,
@@ -60,7 +61,8 @@ impl Fixture {
     }
 
     /// The same database with Django's table instead of ours.
-    pub fn with_djangos_table(self) -> Self {
+    pub fn with_djangos_table(mut self) -> Self {
+        self.settings.format = Format::Django;
         Self { foreign: Some(Arc::new(Rows)), ..self }
     }
 
@@ -285,11 +287,11 @@ impl ForeignRecords for Rows {
         unreachable!("a row has its deadline beside it")
     }
 
-    fn to_cache(&self, _: &Record) -> Option<Bytes> {
+    fn cache_value(&self, _: &Record) -> Option<Bytes> {
         unreachable!("there is no cache")
     }
 
-    fn from_cache(&self, _: &Record) -> Option<Bytes> {
+    fn row_value(&self, _: &Record) -> Option<Bytes> {
         unreachable!("there is no cache")
     }
 }

@@ -24,11 +24,11 @@ impl ForeignRecords for Stub {
         written_at.plus(std::time::Duration::from_millis(millis))
     }
 
-    fn to_cache(&self, row: &Record) -> Option<Bytes> {
+    fn cache_value(&self, row: &Record) -> Option<Bytes> {
         (!row.value.starts_with(b"unwritable")).then(|| [CACHED, &row.value].concat().into())
     }
 
-    fn from_cache(&self, cached: &Record) -> Option<Bytes> {
+    fn row_value(&self, cached: &Record) -> Option<Bytes> {
         cached.value.strip_prefix(CACHED).map(Bytes::copy_from_slice)
     }
 }

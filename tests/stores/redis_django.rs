@@ -31,11 +31,11 @@ impl ForeignRecords for Unasked {
         unreachable!()
     }
 
-    fn to_cache(&self, _: &Record) -> Option<Bytes> {
+    fn cache_value(&self, _: &Record) -> Option<Bytes> {
         unreachable!()
     }
 
-    fn from_cache(&self, _: &Record) -> Option<Bytes> {
+    fn row_value(&self, _: &Record) -> Option<Bytes> {
         unreachable!()
     }
 }

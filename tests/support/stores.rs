@@ -1,4 +1,5 @@
 //! A store that a test watches, interrupts and makes fail.
+#![allow(dead_code, reason = "every test program uses a part of it")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

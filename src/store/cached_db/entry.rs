@@ -34,7 +34,7 @@ impl Entries {
     /// A copy of the row; `None` if there can be none.
     pub(super) fn copy(&self, row: &Record) -> Option<Bytes> {
         match &self.foreign {
-            Some(foreign) => foreign.to_cache(row),
+            Some(foreign) => foreign.cache_value(row),
             None => Some(record::whole(row.version, row.expires_at, &row.value)),
         }
     }
@@ -43,7 +43,7 @@ impl Entries {
     /// not say the row's version, so it gets one that is not the row's: whoever saves over it is told to look again.
     pub(super) fn row(&self, entry: &Record, now: Timestamp) -> Option<Record> {
         let row = match &self.foreign {
-            Some(foreign) => foreign.from_cache(entry).map(|value| Record { value, ..entry.clone() }),
+            Some(foreign) => foreign.row_value(entry).map(|value| Record { value, ..entry.clone() }),
             None => record::parse(&entry.value),
         };
         row.filter(|row| row.expires_at > now)
@@ -65,11 +65,11 @@ mod tests {
             written_at
         }
 
-        fn to_cache(&self, _: &Record) -> Option<Bytes> {
+        fn cache_value(&self, _: &Record) -> Option<Bytes> {
             None
         }
 
-        fn from_cache(&self, _: &Record) -> Option<Bytes> {
+        fn row_value(&self, _: &Record) -> Option<Bytes> {
             None
         }
     }

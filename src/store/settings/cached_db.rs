@@ -31,13 +31,28 @@ impl StoreSettings {
             return Err(Problem::new("store.cache", "nothing", message));
         };
         let rows = self.db.as_deref().cloned().unwrap_or_default();
-        let rows = self.part("store.db", rows, &[Engine::Db, Engine::File, Engine::Redis])?;
+        // Of [store.django] each part gets what concerns it.
+        let default = DjangoSettings::default();
+        let of_rows = |django: DjangoSettings| DjangoSettings {
+            key_prefix: default.key_prefix.clone(),
+            version: default.version,
+            client: default.client,
+            serializer: default.serializer,
+            compressor: default.compressor,
+            ..django
+        };
+        let of_cache = |django: DjangoSettings| DjangoSettings {
+            before_db: true,
+            salt: default.salt.clone(),
+            legacy: default.legacy,
+            table: default.table.clone(),
+            ..django
+        };
+        let rows = self.part("store.db", rows, of_rows, &[Engine::Db, Engine::File, Engine::Redis])?;
         let cache = cache.clone();
-        let mut cache = self.part("store.cache", cache, &[Engine::Memcached, Engine::Memory, Engine::Redis])?;
+        let caches = [Engine::Memcached, Engine::Memory, Engine::Redis];
+        let mut cache = self.part("store.cache", cache, of_cache, &caches)?;
         cache.timeout = self.cache_timeout();
-        if let Some(django) = &mut cache.django {
-            django.before_db = true;
-        }
         Ok([rows, cache])
     }
 
@@ -45,7 +60,13 @@ impl StoreSettings {
         self.timeout / CACHE_PART
     }
 
-    fn part(&self, section: &str, mut part: Self, engines: &[Engine]) -> Result<Self, Problem> {
+    fn part(
+        &self,
+        section: &str,
+        mut part: Self,
+        django: impl FnOnce(DjangoSettings) -> DjangoSettings,
+        engines: &[Engine],
+    ) -> Result<Self, Problem> {
         if !engines.contains(&part.engine) {
             let names: Vec<String> = engines.iter().map(|engine| format!("\"{}\"", engine.name())).collect();
             let message = format!("cannot be it: write {}", names.join(" or "));
@@ -66,7 +87,7 @@ impl StoreSettings {
             }
         }
         part.format = self.format;
-        part.django = (self.format == Format::Django).then(|| -> DjangoSettings { self.django() });
+        part.django = (self.format == Format::Django).then(|| django(self.django()));
         part.timeout = self.timeout;
         part.clear_interval = self.clear_interval;
         part.check().map_err(|problem| {
@@ -130,13 +151,17 @@ mod tests {
 
     #[test]
     fn what_stands_once_reaches_both_parts() {
-        let text = "format = 'django'\ntimeout = '800ms'\ndjango = { key_prefix = 'site' }\n[cache]\nengine = 'memory'";
+        let text = "format = 'django'\ntimeout = '800ms'\ndjango = { key_prefix = 'site', table = 'rows' }\n\
+                    [cache]\nengine = 'memcached'\nurl = 'memcached://a'";
         let [rows, cache] = read(text).parts().unwrap();
         assert_eq!((rows.engine, rows.format, rows.timeout), (Engine::Db, Format::Django, Duration::from_millis(800)));
         assert_eq!((cache.format, cache.timeout), (Format::Django, Duration::from_millis(100)));
         let [rows, cache] = [rows.django(), cache.django()];
-        assert_eq!((rows.key_prefix.as_str(), rows.before_db), ("site", false));
-        assert_eq!((cache.key_prefix.as_str(), cache.before_db), ("site", true));
+        assert_eq!((rows.key_prefix.as_str(), rows.table.as_str(), rows.before_db), ("", "rows", false));
+        assert_eq!(
+            (cache.key_prefix.as_str(), cache.table.as_str(), cache.before_db),
+            ("site", "django_session", true)
+        );
         assert_eq!(read("[cache]\nengine = 'memory'").cache_max_age(), Duration::from_secs(300));
     }
 }

@@ -153,14 +153,14 @@ impl ForeignRecords for Django {
         }
     }
 
-    fn to_cache(&self, row: &Record) -> Option<Bytes> {
+    fn cache_value(&self, row: &Record) -> Option<Bytes> {
         let Row { entries, .. } = self.rows.as_ref()?.read(&row.value).ok()?;
         let entries = dict::last_of_each(entries);
         let plain = plain(&entries)?;
         Some(cache::encode(members(&plain).into_iter(), self.serializer, self.compressor))
     }
 
-    fn from_cache(&self, cached: &Record) -> Option<Bytes> {
+    fn row_value(&self, cached: &Record) -> Option<Bytes> {
         let entries = dict::last_of_each(cache::decode(&cached.value, self.serializer, self.compressor)?);
         let plain = plain(&entries)?;
         // Nothing in a cache says when it was written; what is read twice is to be the same.

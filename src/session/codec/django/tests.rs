@@ -304,7 +304,7 @@ proptest! {
         for engine in ["db", "file", "redis", "signed_cookies", "cached_db"] {
             let django = django(engine, "");
             let record = record(bytes.clone(), at);
-            let _ = (django.decode(&record), django.deadline(&bytes, at), django.to_cache(&record), django.from_cache(&record));
+            let _ = (django.decode(&record), django.deadline(&bytes, at), django.cache_value(&record), django.row_value(&record));
             let _ = django.read_cookie(&String::from_utf8_lossy(&bytes), at);
         }
         let files = django("file", "");
