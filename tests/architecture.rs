@@ -82,7 +82,7 @@ fn code(file: &Path) -> String {
 }
 
 fn is_test_file(file: &Path) -> bool {
-    file.ends_with("tests.rs") || file.ends_with("config/example.rs")
+    file.to_string_lossy().ends_with("tests.rs") || file.ends_with("config/example.rs")
 }
 
 /// The module of the crate that a file belongs to: its own name below `src`, or its folder's.

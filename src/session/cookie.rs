@@ -209,4 +209,6 @@ pub(crate) fn http_date(instant: Timestamp) -> String {
 }
 
 #[cfg(test)]
+mod django_tests;
+#[cfg(test)]
 mod tests;

@@ -154,10 +154,13 @@ async fn a_master_that_was_replaced_and_goes_on_answering_is_left() {
     assert_eq!((sessions(&old), sessions(&new)), (1, 0));
     sentinel.epoch.store(2, Ordering::SeqCst);
     sentinel.names.store(new.port(), Ordering::SeqCst);
-    block_in_place(|| until("the store is at the new master", || connections(&new).len() == 1));
+    block_in_place(|| {
+        until("the store is at the new master", || connections(&new).len() == 1);
+        // It is asked for its role before the old one is left.
+        until("nothing is left at the old one", || connections(&old).is_empty());
+    });
     stored(&*store, &Key::new("after"), Expected::Absent, "x", START.plus(DAY)).await;
     assert_eq!((sessions(&old), sessions(&new)), (1, 1));
-    block_in_place(|| until("nothing is left at the old one", || connections(&old).is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
