@@ -185,6 +185,11 @@ impl StoreSettings {
     }
 
     fn check_memory(&self) -> Result<(), Problem> {
+        let before_db = self.django.as_ref().is_some_and(|django| django.before_db);
+        if self.format == Format::Django && !before_db {
+            let message = "is not for engine = \"memory\", which no Django application can share";
+            return Err(Problem::new("store.format", "\"django\"", message));
+        }
         if self.max_bytes == 0 {
             return Err(Problem::new("store.max_bytes", "0", "must hold something: write a size such as \"256MiB\""));
         }
@@ -288,6 +293,7 @@ mod tests {
             ("engine = 'memory'\nusername = 'ann'", "store.username"),
             ("engine = 'memory'\nurl = 'redis://:secret@localhost'", "store.url"),
             ("engine = 'memory'\nmax_bytes = 0", "store.max_bytes"),
+            ("engine = 'memory'\nformat = 'django'", "store.format"),
             ("engine = 'redis'", "store.url"),
             ("engine = 'redis'\nurl = 'redis://localhost'\nprefix = ''", "store.prefix"),
             ("engine = 'redis'\nurl = 'http://:secret@localhost'", "store.url"),

@@ -48,6 +48,10 @@ impl StoreSettings {
             table: default.table.clone(),
             ..django
         };
+        if rows.engine == Engine::Redis && self.format == Format::Django {
+            let message = "is where Django keeps no rows: write \"db\", or take format = \"native\"";
+            return Err(Problem::new("store.db.engine", "\"redis\"", message));
+        }
         let rows = self.part("store.db", rows, of_rows, &[Engine::Db, Engine::File, Engine::Redis])?;
         let cache = cache.clone();
         let caches = [Engine::Memcached, Engine::Memory, Engine::Redis];
@@ -136,6 +140,10 @@ mod tests {
             ("[cache]\nengine = 'memory'\nmax_bytes = 0", "store.cache.max_bytes"),
             ("[cache]\nengine = 'memory'\n[db]\nengine = 'memory'", "store.db.engine"),
             ("[cache]\nengine = 'memory'\n[db]\ndjango = {}", "store.db.django"),
+            (
+                "format = 'django'\n[cache]\nengine = 'memory'\n[db]\nengine = 'redis'\nurl = 'redis://a'",
+                "store.db.engine",
+            ),
             ("[cache]\nengine = 'memory'\n[db]\nurl = 'sqlite://'", "store.db.url"),
             (
                 "format = 'django'\ndjango = { key_prefix = 'ä' }\n[cache]\nengine = 'memcached'\nurl = 'memcached://a'",
