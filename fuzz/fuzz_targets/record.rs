@@ -1,4 +1,4 @@
-//! The line before a value in Redis. Any bytes may be there: reading never panics, and a header that was read is
+//! The line before a value in Redis, memcached and files. Any bytes may be there: reading never panics, and a header that was read is
 //! written the same again, byte for byte.
 #![no_main]
 
@@ -6,7 +6,7 @@
 use cloakroom::{clock, store};
 
 // The module is private to the crate; its source is all that is needed.
-#[path = "../../src/store/redis/record.rs"]
+#[path = "../../src/store/record.rs"]
 mod record;
 
 use bytes::Bytes;
