@@ -94,7 +94,8 @@ impl Records {
     pub(super) async fn retire(&self, old: &Stored, retirement: &Retirement) -> Result<Saved, StoreError> {
         let Retirement { key, retired, .. } = retirement;
         if !self.codec.has_grace() {
-            return self.save(key, Expected::Version(old.version), &old.session, self.clock.now()).await;
+            // Long past, so that it has ended for a proxy too whose clock is behind.
+            return self.save(key, Expected::Version(old.version), &old.session, BURIED).await;
         }
         let session = Session { retired: Some(retired.clone()), ..old.session.clone() };
         self.save(key, Expected::Version(old.version), &session, retired.until.plus(LINKS_KEPT)).await
@@ -168,5 +169,5 @@ impl Records {
     }
 }
 
-/// The end of the grace of a record that never answers again.
+/// The end of a record that never answers again, or of its grace.
 const BURIED: Timestamp = Timestamp::from_millis(0);

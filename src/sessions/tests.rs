@@ -1,4 +1,4 @@
-//! What only a generator of ids that repeats itself can show.
+//! What only a generator of ids that repeats itself can show, or a clock that is behind.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,16 +16,21 @@ use crate::store::{Engine, StoreSettings, open_engine};
 
 const TAKEN: [u8; 32] = [b'a'; 32];
 
+const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
 async fn sessions(new_id: fn() -> Result<SessionId, SysError>) -> Sessions {
+    let settings = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
+    sessions_in(&settings, Clock::manual(NOW), new_id).await
+}
+
+async fn sessions_in(settings: &StoreSettings, clock: Clock, new_id: fn() -> Result<SessionId, SysError>) -> Sessions {
     let headers = HeaderSettings::default();
     let rules = SessionSettings::default().check(&headers).unwrap();
-    let settings = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
-    let codec = Codec::new(&settings, &rules, "sessionid").unwrap();
+    let codec = Codec::new(settings, &rules, "sessionid").unwrap();
     let cookies = CookieSettings::default().check().unwrap();
+    let store = open_engine(settings, codec.foreign(), clock.clone()).await.unwrap();
     let mut shared = Shared::new(rules, codec, cookies, headers.check().unwrap());
     shared.new_id = new_id;
-    let clock = Clock::manual(Timestamp::from_millis(1_767_225_600_000));
-    let store = open_engine(&settings, None, clock.clone()).await.unwrap();
     Sessions::new(shared, store, clock, Arc::new(Metrics::new()))
 }
 
@@ -34,10 +39,20 @@ fn cookie(id: &str) -> HeaderMap {
 }
 
 /// One exchange of a visitor with these headers: the backend sets `user`.
-async fn log_in(sessions: &Sessions, mut visitor: HeaderMap, user: &str) -> Result<Option<HeaderValue>, CommitError> {
+async fn log_in(sessions: &Sessions, visitor: HeaderMap, user: &str) -> Result<Option<HeaderValue>, CommitError> {
+    update(sessions, visitor, "x-session-set", &format!("user={user}")).await
+}
+
+/// One exchange: the backend answers with this header.
+async fn update(
+    sessions: &Sessions,
+    mut visitor: HeaderMap,
+    header: &'static str,
+    value: &str,
+) -> Result<Option<HeaderValue>, CommitError> {
     let open = sessions.open(&mut visitor, &RouteSettings::to("app"), "test").await.unwrap();
     let mut update = HeaderMap::new();
-    update.insert("x-session-set", HeaderValue::from_str(&format!("user={user}")).unwrap());
+    update.insert(header, HeaderValue::from_str(value).unwrap());
     let patch = SessionPatch::take_from(&mut update, sessions.limits());
     let route = RouteSettings::to("app");
     let answer = Answer { status: StatusCode::OK, route: &route, https: false, request_id: "-" };
@@ -84,4 +99,25 @@ async fn i8_without_a_free_id_there_is_no_session_rather_than_anothers() {
     let second = log_in(&sessions, HeaderMap::new(), "bob").await;
     assert!(matches!(second, Err(CommitError::Contended)), "{second:?}");
     assert_eq!(data(&sessions, &"a".repeat(32)).await.as_deref(), Some(r#"{"user":"ann"}"#));
+}
+
+/// A format without grace cannot say that a session moved on, and a row of Django's stays until it is swept.
+#[tokio::test]
+async fn i6_an_old_id_without_grace_is_dead_where_the_clock_is_behind_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("sessions").display());
+    let text = format!("url = '{url}'\nformat = 'django'\ndjango.secret_key = 'key'");
+    let settings: StoreSettings = toml::from_str(&text).unwrap();
+    let here = sessions_in(&settings, Clock::manual(NOW), SessionId::generate).await;
+    let behind = Clock::manual(NOW.minus(std::time::Duration::from_secs(60)));
+    let there = sessions_in(&settings, behind, SessionId::generate).await;
+
+    let id = |line: HeaderValue| line.to_str().unwrap()["sessionid=".len()..][..32].to_owned();
+    let old = id(log_in(&here, HeaderMap::new(), "ann").await.unwrap().expect("a cookie"));
+    let new = id(update(&here, cookie(&old), "x-session-action", "cycle").await.unwrap().expect("a cookie"));
+    assert_ne!(old, new);
+    for sessions in [&here, &there] {
+        assert_eq!(data(sessions, &old).await, None);
+        assert_eq!(data(sessions, &new).await.as_deref(), Some(r#"{"user":"ann"}"#));
+    }
 }

@@ -21,7 +21,7 @@ use super::settings::Database;
 use super::{Expected, ForeignRecords, Key, SessionStore, StoreError, StoreSettings, Version};
 use crate::clock::{Clock, Timestamp};
 
-/// Rows one sweep deletes before it lets others in.
+/// Rows one sweep deletes at most: then it lets others in.
 const BATCH: u16 = 500;
 /// Keys on a page.
 const PAGE: u16 = 1000;

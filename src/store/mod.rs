@@ -124,7 +124,8 @@ pub trait SessionStore: Send + Sync {
     /// Deleting what is absent is no error.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
 
-    /// Removes expired records where the engine does not do so by itself; how many went (Django's `clear_expired`).
+    /// Removes expired records where the engine does not do so by itself, so many as hold up nobody else; how many went.
+    /// To be called again until none did (Django's `clear_expired`).
     async fn sweep(&self) -> Result<u64, StoreError> {
         Ok(0)
     }

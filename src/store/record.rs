@@ -33,7 +33,8 @@ pub(super) fn whole(version: Version, expires_at: Timestamp, value: &[u8]) -> By
     Bytes::from([header(version, expires_at).as_bytes(), value].concat())
 }
 
-/// The version of a record in a layout that has no place for one.
+/// The version of a record in a layout that has no place for one: the first eight bytes of the value's SHA-256, which
+/// databases can find as well.
 pub(super) fn digest(value: &[u8]) -> Version {
     let digest: [u8; 32] = Sha256::digest(value).into();
     Version(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))

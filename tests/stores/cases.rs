@@ -266,8 +266,15 @@ pub async fn sweep_takes_the_expired_only(fixture: &Fixture) {
     assert_eq!(store.sweep().await.unwrap(), 0);
     fixture.clock.advance(Duration::from_millis(10));
     let expected = if fixture.forgets() { 0 } else { EXPIRED };
-    assert_eq!(store.sweep().await.unwrap(), expected);
-    assert_eq!(store.sweep().await.unwrap(), 0);
+    let mut swept = 0;
+    // In parts: whoever asks for them leaves room for others in between.
+    loop {
+        match store.sweep().await.unwrap() {
+            0 => break,
+            part => swept += part,
+        }
+    }
+    assert_eq!(swept, expected);
     for number in EXPIRED..EXPIRED + 7 {
         assert!(store.load(&Key::new(number.to_string())).await.unwrap().is_some());
     }

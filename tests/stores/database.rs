@@ -134,6 +134,18 @@ async fn two_processes_count_together() {
 }
 
 #[tokio::test]
+async fn a_sweep_takes_no_more_than_a_batch() {
+    let fixture = Fixture::db();
+    let store = fixture.open().await;
+    let expired = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 501)
+        INSERT INTO cloakroom_session (key, value, version, expires_at) SELECT 'key ' || n, x'', 1, 0 FROM n";
+    Connection::open(file(&fixture)).unwrap().execute_batch(expired).unwrap();
+    for swept in [500, 1, 0] {
+        assert_eq!(store.sweep().await.unwrap(), swept);
+    }
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_survives_a_crash() {
     let fixture = Fixture::db();
     let crash = in_another_process("database::crashes_for_another_process", &file(&fixture)).status().unwrap();

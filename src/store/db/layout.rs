@@ -3,10 +3,9 @@
 mod dates;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 pub(super) use self::dates::{Dates, bounded};
-use super::super::{DjangoSettings, Key, Version};
+use super::super::{DjangoSettings, Key, Version, record};
 use crate::problem::Problem;
 
 /// Django's own, which it makes by its own migration.
@@ -59,7 +58,7 @@ impl Layout {
     /// What the next write of this value is called.
     pub(super) fn version(&self, value: &Bytes) -> Version {
         match self {
-            Self::Django(_) => Version(digest(value)),
+            Self::Django(_) => record::digest(value),
             Self::Native => Version(rand::random()),
         }
     }
@@ -78,10 +77,4 @@ impl DjangoTable {
     pub(super) fn is_djangos_own(&self) -> bool {
         self.table == DJANGO_TABLE
     }
-}
-
-/// The first eight bytes of the value's SHA-256, which all databases can find as well.
-pub(super) fn digest(value: &[u8]) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(value).into();
-    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }

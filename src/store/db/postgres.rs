@@ -14,7 +14,7 @@ use self::connection::{Connection, Connector};
 use self::fault::{fault, is_no_table};
 use self::words::Words;
 use super::super::settings::Server as Account;
-use super::super::{Expected, Key, Record, StoreError, Version};
+use super::super::{Expected, Key, Record, StoreError, Version, record};
 use super::layout::{self, Layout};
 use super::pool::{Fault, Server};
 use super::server::Dialect;
@@ -139,7 +139,7 @@ impl Connection {
 
     /// The number under which who sweeps this table is known to others.
     fn turn(&self) -> i64 {
-        layout::digest(format!("cloakroom sweeps {}", self.layout.table()).as_bytes()).cast_signed()
+        record::digest(format!("cloakroom sweeps {}", self.layout.table()).as_bytes()).0.cast_signed()
     }
 
     /// Runs it with as many of the values as it takes: the last one, the version, has no place in Django's table.

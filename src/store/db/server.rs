@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version};
 use super::layout::Layout;
 use super::pool::{Fault, Pool, Server};
-use super::{BATCH, Change, Missing, PAGE, no_table, without_a_place};
+use super::{Change, Missing, PAGE, no_table, without_a_place};
 use crate::clock::{Clock, Timestamp};
 
 /// A connection may take longer than a call.
@@ -44,7 +44,7 @@ pub(super) trait Dialect: Server {
     /// Whether nobody else sweeps, until this connection says or shows that it is done.
     fn begin_sweep(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, Fault>> + Send;
 
-    /// Deletes expired rows, [`BATCH`] at most; how many.
+    /// Deletes expired rows, [`super::BATCH`] at most; how many.
     fn sweep(connection: &mut Self::Connection, now: Timestamp) -> impl Future<Output = Result<u64, Fault>> + Send;
 
     fn end_sweep(connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -203,23 +203,17 @@ impl<D: Dialect> SessionStore for Rows<D> {
             lease.settle(begun)?;
             return Ok(0);
         }
-        let (mut swept, mut attempts) = (0, Attempts::new(false));
+        let mut attempts = Attempts::new(false);
         // Whatever ends this in between closes the connection, and with it the turn is over.
-        loop {
-            let batch = match D::sweep(lease.connection()?, self.shared.clock.now()).await {
-                Ok(batch) => batch,
-                Err(fault) => {
-                    attempts.again(fault, true)?;
-                    continue;
-                }
-            };
-            swept += batch;
-            if batch < u64::from(BATCH) {
-                let ended = D::end_sweep(lease.connection()?).await;
-                lease.settle(ended)?;
-                return Ok(swept);
+        let swept = loop {
+            match D::sweep(lease.connection()?, self.shared.clock.now()).await {
+                Ok(swept) => break swept,
+                Err(fault) => attempts.again(fault, true)?,
             }
-        }
+        };
+        let ended = D::end_sweep(lease.connection()?).await;
+        lease.settle(ended)?;
+        Ok(swept)
     }
 
     async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {

@@ -22,7 +22,7 @@ use self::write::{Job, Kind, Writer};
 use super::super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, Version};
 use super::layout::Layout;
 use super::server::{page, place_of};
-use super::{BATCH, Change, Missing};
+use super::{Change, Missing};
 use crate::clock::{Clock, Timestamp};
 
 /// The engine `db` on a file. Its threads end when the last handle is dropped; what was acknowledged is on the disk.
@@ -115,14 +115,7 @@ impl SessionStore for Sqlite {
     }
 
     async fn sweep(&self) -> Result<u64, StoreError> {
-        let mut swept = 0;
-        loop {
-            let batch = self.write(Kind::Sweep).await?;
-            swept += batch as u64;
-            if batch < usize::from(BATCH) {
-                return Ok(swept);
-            }
-        }
+        self.write(Kind::Sweep).await.map(|swept| swept as u64)
     }
 
     async fn scan(&self, from: Option<&Cursor>) -> Result<Page, StoreError> {

@@ -38,9 +38,7 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn django(settings: &DjangoSettings) -> Self {
-        let engine = if settings.before_db { "cached_db" } else { "cache" };
-        let DjangoSettings { key_prefix, version, .. } = settings;
-        Self::Django { prefix: format!("{key_prefix}:{version}:django.contrib.sessions.{engine}") }
+        Self::Django { prefix: settings.cache_prefix() }
     }
 
     /// `None` if there can be no session of that name.

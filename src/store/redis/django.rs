@@ -24,10 +24,8 @@ pub(super) struct Django {
 
 impl Django {
     pub(super) fn new(settings: &DjangoSettings) -> Self {
-        let engine = if settings.before_db { "cached_db" } else { "cache" };
-        let (prefix, version) = (&settings.key_prefix, settings.version);
         Self {
-            prefix: format!("{prefix}:{version}:django.contrib.sessions.{engine}"),
+            prefix: settings.cache_prefix(),
             client: settings.client,
             load: Script::new(include_str!("django/load.lua")),
             save: Script::new(include_str!("django/save.lua")),

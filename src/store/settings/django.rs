@@ -96,6 +96,13 @@ impl Default for DjangoSettings {
 }
 
 impl DjangoSettings {
+    /// What the names of a cache's entries begin with; the session's key follows.
+    pub(in crate::store) fn cache_prefix(&self) -> String {
+        let Self { key_prefix, version, .. } = self;
+        let engine = if self.before_db { "cached_db" } else { "cache" };
+        format!("{key_prefix}:{version}:django.contrib.sessions.{engine}")
+    }
+
     /// The clocks of [`DjangoSettings::time_zone`].
     ///
     /// # Errors

@@ -85,7 +85,11 @@ impl Django {
         let tells = !matches!(expiry, Expiry::At(_)) && self.rules.idle.is_none();
         let saved_at = match signed_at {
             Some(signed_at) if !tells => signed_at,
-            _ => record.expires_at.minus(expiry.age(&self.rules, record.expires_at)),
+            // An instant tells nothing of the save: as if the session had its usual time from then on.
+            _ => record.expires_at.minus(match expiry {
+                Expiry::At(_) => self.rules.max_age,
+                other => other.age(&self.rules, record.expires_at),
+            }),
         };
         Ok(session(data, expiry, saved_at))
     }

@@ -102,6 +102,18 @@ fn a_record_says_when_it_was_saved() {
     assert_eq!(session.saved_at, NOW.minus(23 * HOUR));
 }
 
+/// Where nothing else tells of the save, such a session must not seem to be saved when it ends: it would be newer than
+/// whatever is done to a copy of it.
+#[test]
+fn a_cached_session_that_ends_at_an_instant_was_not_saved_then() {
+    let django = new("engine = 'redis'", "max_age = '5h'").unwrap();
+    let session = Session { expiry: Expiry::At(NOW.plus(HOUR)), ..of(&django, r#"{"a":1}"#) };
+    let read = django.decode(&record(django.encode(&session, NOW), NOW.plus(HOUR))).unwrap();
+    assert_eq!(read.expiry, session.expiry);
+    assert_eq!(read.saved_at, NOW.minus(4 * HOUR));
+    assert_eq!(read.deadline(&django.rules, NOW), NOW.plus(HOUR));
+}
+
 #[test]
 fn an_idle_deadline_does_not_hide_the_last_save() {
     let django = django("db", "max_age = '5h'\nidle_timeout = '1h'");

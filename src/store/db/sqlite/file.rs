@@ -9,8 +9,8 @@ use std::time::Duration;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::super::super::StoreError;
-use super::super::layout::{self, Layout};
+use super::super::super::{StoreError, record};
+use super::super::layout::Layout;
 use super::super::{Missing, no_table};
 use super::words::Words;
 
@@ -87,7 +87,7 @@ fn connect(path: &Path, wait: Duration) -> rusqlite::Result<Connection> {
     connection.busy_timeout(wait)?;
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("cloakroom_digest", 1, flags, |call| {
-        Ok(layout::digest(call.get_raw(0).as_bytes()?).cast_signed())
+        Ok(record::digest(call.get_raw(0).as_bytes()?).0.cast_signed())
     })?;
     Ok(connection)
 }
