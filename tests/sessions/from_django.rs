@@ -82,7 +82,8 @@ async fn a_table_comes_over_with_data_and_deadlines() {
     database.execute_batch(TABLE).unwrap();
     let now = jiff::Timestamp::from_millisecond(jiff::Timestamp::now().as_millisecond()).unwrap();
     let mut expected = Vec::new();
-    for (number, name) in (1..).zip(["A_auth_login", "A_auth_login_full", "A_nested", "A_large_compressible"]) {
+    for (number, name) in (1..).zip(["A_auth_login", "A_auth_login_full", "A_nested", "A_compress_boundary_compressed"])
+    {
         let vector = vector(ROWS, name);
         let deadline = now + HOUR * number;
         let text = deadline.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.6f").to_string();
