@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::clock::Timestamp;
 use crate::session::Session;
 use crate::session::codec::Codec;
-use crate::session::data::Data;
+use crate::session::data::{Data, EXPIRY_KEY, OpaqueMember};
 use crate::session::id::SessionId;
 use crate::sessions::{Records, Stored};
 use crate::store::{Key, Record, StoreError, Version};
@@ -114,11 +114,15 @@ impl Parcel {
     }
 }
 
-/// A format may write a number or a string in other words, but not change it.
+/// A format may write a number or a string in other words, but not change it. What Django keeps of the expiry among the
+/// data is no data.
 fn same_data(one: &Data, other: &Data) -> bool {
+    let opaque = |data: &Data| -> Vec<OpaqueMember> {
+        data.opaque().iter().filter(|member| member.key.as_deref() != Some(EXPIRY_KEY)).cloned().collect()
+    };
     let value = |data: &Data| serde_json::from_str::<serde_json::Value>(data.as_str()).ok();
     let same_text = one.wire() == other.wire();
-    one.opaque() == other.opaque() && (same_text || value(one).is_some_and(|one| Some(one) == value(other)))
+    opaque(one) == opaque(other) && (same_text || value(one).is_some_and(|one| Some(one) == value(other)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Killed between an update and its answer, over and over: every update whose answer was seen is there afterwards.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use crate::backend::Backend;
+use crate::mysql_server::MySqlServer;
+use crate::postgres_server::PostgresServer;
 use crate::process::Process;
 use crate::redis_server::RedisServer;
 use crate::visitor::{Connection, Visitor};
@@ -106,6 +109,13 @@ fn the_proxy_on_sqlite() {
 }
 
 #[test]
+fn the_proxy_on_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions");
+    the_proxy_is_killed(&format!("[store]\nengine = 'file'\npath = '{}'\ntimeout = '20s'\n", path.display()));
+}
+
+#[test]
 fn the_proxy_on_redis() {
     let redis = RedisServer::start();
     the_proxy_is_killed(&format!("[store]\nengine = 'redis'\nurl = '{}'\ntimeout = '20s'\n", redis.tcp_url()));
@@ -132,11 +142,33 @@ fn the_store_is_killed(store: &str, mut kill: impl FnMut(), mut restart: impl Fn
 
 #[test]
 fn redis_with_an_append_only_file() {
-    let redis = std::cell::RefCell::new(RedisServer::with_options(&["--appendonly", "yes", "--appendfsync", "always"]));
+    let redis = RefCell::new(RedisServer::with_options(&["--appendonly", "yes", "--appendfsync", "always"]));
     let url = redis.borrow().tcp_url();
     the_store_is_killed(
         &format!("[store]\nengine = 'redis'\nurl = '{url}'\n"),
         || redis.borrow_mut().stop(),
         || redis.borrow_mut().restart(),
+    );
+}
+
+#[test]
+fn postgresql_with_all_its_processes() {
+    let postgres = RefCell::new(PostgresServer::durable());
+    let url = postgres.borrow().url();
+    the_store_is_killed(
+        &format!("[store]\nengine = 'db'\nurl = '{url}'\ntimeout = '20s'\n"),
+        || postgres.borrow_mut().kill(),
+        || postgres.borrow_mut().restart(),
+    );
+}
+
+#[test]
+fn mariadb() {
+    let mariadb = RefCell::new(MySqlServer::durable());
+    let url = mariadb.borrow().url();
+    the_store_is_killed(
+        &format!("[store]\nengine = 'db'\nurl = '{url}'\ntimeout = '20s'\n"),
+        || mariadb.borrow_mut().stop(),
+        || mariadb.borrow_mut().restart(),
     );
 }

@@ -4,6 +4,10 @@
 mod backend;
 #[path = "../support/daemon.rs"]
 mod daemon;
+#[path = "../support/mysql.rs"]
+mod mysql_server;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/proxy.rs"]

@@ -16,6 +16,7 @@ mod failover_cluster;
 mod failover_sentinel;
 mod files;
 mod files_django;
+mod files_locks;
 mod fixture;
 mod foreign;
 mod guard;

@@ -23,21 +23,32 @@ pub struct MySqlServer {
     home: Home,
     port: u16,
     tls: bool,
+    /// `innodb_flush_log_at_trx_commit`
+    flush: u8,
     child: Option<Child>,
 }
+
+/// Nobody pulls the plug while a test runs; what is committed survives the end of the process.
+const QUICK: u8 = 2;
+const DURABLE: u8 = 1;
 
 impl MySqlServer {
     /// On TCP without TLS and on a Unix socket.
     pub fn start() -> Self {
-        Self::started(false)
+        Self::started(false, QUICK)
     }
 
     /// On TCP with TLS and on a Unix socket.
     pub fn with_tls() -> Self {
-        Self::started(true)
+        Self::started(true, QUICK)
     }
 
-    fn started(tls: bool) -> Self {
+    /// As [`MySqlServer::start`], and what is committed is on the disk.
+    pub fn durable() -> Self {
+        Self::started(false, DURABLE)
+    }
+
+    fn started(tls: bool, flush: u8) -> Self {
         let home = Home::of("mysql");
         home.copy_of("mariadb", initialize);
         std::fs::write(home.path("account.sql"), ACCOUNT).expect("a file for mariadbd");
@@ -45,7 +56,7 @@ impl MySqlServer {
             write_certificates(&home.path(""));
             home.give(Path::new("server.key"));
         }
-        let mut server = Self { home, port: 0, tls, child: None };
+        let mut server = Self { home, port: 0, tls, flush, child: None };
         // Between choosing a free port and taking it another process may take it.
         for _ in 0..20 {
             server.port = free_port();
@@ -141,8 +152,7 @@ impl MySqlServer {
             command.arg(format!("--{option}={}", self.home.path(file).display()));
         }
         command.args(["--bind-address=127.0.0.1", &format!("--port={}", self.port), "--skip-name-resolve"]);
-        // Nobody pulls the plug while a test runs; what is committed survives the end of the process.
-        command.args(["--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=4M"]);
+        command.arg(format!("--innodb-flush-log-at-trx-commit={}", self.flush)).arg("--max-allowed-packet=4M");
         if self.tls {
             command.arg(format!("--ssl-cert={}", self.home.path("server.pem").display()));
             command.arg(format!("--ssl-key={}", self.home.path("server.key").display()));

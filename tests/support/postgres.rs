@@ -17,21 +17,33 @@ pub struct PostgresServer {
     home: Home,
     port: u16,
     tls: bool,
+    /// What makes it quick or safe.
+    settings: &'static [&'static str],
     child: Option<Child>,
 }
+
+/// Nobody pulls the plug while a test runs.
+const QUICK: [&str; 2] = ["fsync=off", "full_page_writes=off"];
+/// As in production.
+const DURABLE: [&str; 3] = ["fsync=on", "full_page_writes=on", "synchronous_commit=on"];
 
 impl PostgresServer {
     /// On TCP without TLS and on a Unix socket.
     pub fn start() -> Self {
-        Self::started(false)
+        Self::started(false, &QUICK)
     }
 
     /// On TCP with TLS and on a Unix socket.
     pub fn with_tls() -> Self {
-        Self::started(true)
+        Self::started(true, &QUICK)
     }
 
-    fn started(tls: bool) -> Self {
+    /// As [`PostgresServer::start`], and what is committed is on the disk.
+    pub fn durable() -> Self {
+        Self::started(false, &DURABLE)
+    }
+
+    fn started(tls: bool, settings: &'static [&'static str]) -> Self {
         let home = Home::of("postgres");
         let version = programs().parent().and_then(Path::file_name).expect("a version").to_string_lossy().into_owned();
         home.copy_of(&format!("postgres-{version}"), initialize);
@@ -39,7 +51,7 @@ impl PostgresServer {
             write_certificates(&home.path(""));
             home.give(Path::new("server.key"));
         }
-        let mut server = Self { home, port: 0, tls, child: None };
+        let mut server = Self { home, port: 0, tls, settings, child: None };
         // Between choosing a free port and taking it another process may take it.
         for _ in 0..20 {
             server.port = free_port();
@@ -66,6 +78,19 @@ impl PostgresServer {
             signal(&child, "QUIT");
             child.wait().expect("PostgreSQL has ended");
         }
+    }
+
+    /// Ends all its processes without a chance to do anything more, as the end of the machine would.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // Stopped, it begins no more processes than those that are found.
+        signal(&child, "STOP");
+        for process in children(child.id()) {
+            // One that has ended meanwhile is no matter.
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {process}")]).stderr(Stdio::null()).status();
+        }
+        signal(&child, "KILL");
+        child.wait().expect("PostgreSQL has ended");
     }
 
     pub fn port(&self) -> u16 {
@@ -118,8 +143,7 @@ impl PostgresServer {
         let mut command = self.home.command(programs().join("postgres"));
         command.arg("-D").arg(self.home.path("data")).arg("-k").arg(self.home.path(""));
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-        // Nobody pulls the plug while a test runs.
-        for setting in ["fsync=off", "full_page_writes=off", "shared_buffers=16MB", "autovacuum=off"] {
+        for setting in self.settings.iter().chain(&["shared_buffers=16MB", "autovacuum=off"]) {
             command.args(["-c", setting]);
         }
         if self.tls {
@@ -136,6 +160,19 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Each has a session of its own: no signal to a group reaches them all.
+fn children(parent: u32) -> Vec<u32> {
+    let stat = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name in parentheses stand the state and the parent.
+    let is_child = |process: &u32| {
+        let stat = stat(process);
+        let behind = stat.rsplit(')').next().unwrap_or_default();
+        behind.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let names = std::fs::read_dir("/proc").expect("a system with /proc").flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(is_child).collect()
 }
 
 fn initialize(home: &Home) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::dict::Member;
-use super::iso;
+use super::{iso, pickle};
 use crate::session::Session;
 use crate::session::data::{Data, EXPIRY_KEY, OpaqueMember};
 use crate::session::expiry::Expiry;
@@ -52,14 +52,18 @@ fn find(data: &Data) -> Option<&OpaqueMember> {
     data.opaque().iter().find(|member| member.key.as_deref() == Some(EXPIRY_KEY))
 }
 
-/// The value, if it was read as JSON; a whole member in another format is never JSON.
+/// The value, if it was read as JSON; a whole member, in whatever format, is never JSON.
 fn json(written: &[u8]) -> Option<&str> {
     compact(written, 1).ok().and_then(|_| std::str::from_utf8(written).ok())
 }
 
 /// `get_expiry_age` and `get_expire_at_browser_close`; `None` where one of them fails in Django, or gives nonsense.
 fn meaning(written: &[u8], local: Option<&TimeZone>) -> Option<Expiry> {
-    let value = json(written)?;
+    let Some(value) = json(written) else {
+        // Before 4.1 Django left the very object in caches.
+        let (civil, offset) = pickle::datetime(written)?;
+        return iso::instant(civil, offset, local).map(Expiry::At);
+    };
     match value {
         "null" | "\"\"" => Some(Expiry::Default),
         // To Python these are numbers.

@@ -37,7 +37,11 @@ pub(super) fn read(text: &str, local: Option<&TimeZone>) -> Option<Timestamp> {
         Some(_) => time_and_offset(characters.as_str())?,
         None => (Time::midnight(), None),
     };
-    let civil = DateTime::from_parts(date, time);
+    instant(DateTime::from_parts(date, time), offset, local)
+}
+
+/// The instant of a date and time so many microseconds ahead of UTC; without an offset as [`read`].
+pub(super) fn instant(civil: DateTime, offset: Option<i64>, local: Option<&TimeZone>) -> Option<Timestamp> {
     let micros = match (offset, local) {
         (Some(offset), _) => {
             civil.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_micros() - i128::from(offset)

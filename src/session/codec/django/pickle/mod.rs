@@ -6,6 +6,7 @@
 //! of the program that makes it ([`fragment`]), to be written back among members that changed: the application finds it
 //! as it left it.
 
+mod datetime;
 mod fragment;
 mod graph;
 mod integer;
@@ -16,6 +17,7 @@ mod text;
 
 use bytes::Bytes;
 
+pub(super) use self::datetime::datetime;
 use self::fragment::Fragments;
 use self::graph::Node;
 use self::plain::Plain;
