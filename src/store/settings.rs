@@ -156,10 +156,21 @@ impl StoreSettings {
 
     /// Every key that is written is one that the engine takes.
     fn refuse_what_belongs_to_others(&self) -> Result<(), Problem> {
-        use Engine::{CachedDb, Db, File, Memcached, Redis, SignedCookies};
+        use Engine::{CachedDb, Db, File, Memcached, Memory, Redis, SignedCookies};
 
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let keys: [(&str, Option<String>, &[Engine]); 13] = [
+        let default = Self::default();
+        let prefix = (self.prefix != default.prefix).then(|| format!("{:?}", self.prefix));
+        let max_bytes = (self.max_bytes != default.max_bytes).then(|| self.max_bytes.to_string());
+        let interval = (self.clear_interval != default.clear_interval).then(|| format!("{:?}", self.clear_interval));
+        if let (Some(prefix), Format::Django) = (&prefix, self.format) {
+            let message = "is not for format = \"django\": write store.django.key_prefix, as CACHES has it";
+            return Err(Problem::new("store.prefix", prefix, message));
+        }
+        let keys: [(&str, Option<String>, &[Engine]); 16] = [
+            ("prefix", prefix, &[CachedDb, File, Memcached, Redis]),
+            ("max_bytes", max_bytes, &[Memory]),
+            ("clear_interval", interval, &[CachedDb, Db, File, Memory]),
             ("url", self.url.as_ref().map(|url| shown(url.expose())), &[Db, Memcached, Redis]),
             ("ca_file", path(&self.ca_file), &[Db, Redis]),
             ("username", self.username.clone(), &[Redis]),

@@ -17,9 +17,10 @@ use super::words::Words;
 const SILENCE: Duration = Duration::from_secs(15);
 /// Of a packet, for all that is not the key or the value.
 const ENVELOPE: usize = 1024;
-/// What does not fit is an error, not cut off; what is done is done.
+/// What does not fit is an error, not cut off; what is done is done; and a statement that waits for a row is not carried
+/// out long after whoever asked gave up.
 const SETUP: &str = "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES'), \
-                     SESSION autocommit = 1";
+                     SESSION autocommit = 1, SESSION innodb_lock_wait_timeout = 8";
 
 pub(super) struct Connector(Opts);
 

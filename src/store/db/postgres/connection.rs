@@ -18,6 +18,8 @@ use super::words::Words;
 
 /// When a silent server is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A statement that waits for a row must not be carried out long after whoever asked gave up.
+const SETUP: &str = "SET statement_timeout = '8s'";
 
 pub(super) struct Connector {
     config: Config,
@@ -82,7 +84,9 @@ impl Connector {
     {
         let (client, connection) = self.config.connect(tls).await?;
         // How it ends shows in the calls.
-        Ok((client, tokio::spawn(async move { drop(connection.await) })))
+        let carrier = tokio::spawn(async move { drop(connection.await) });
+        client.batch_execute(SETUP).await?;
+        Ok((client, carrier))
     }
 }
 
