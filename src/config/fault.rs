@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, said so that it can be put right: where, which key, which value, what would do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -108,13 +109,19 @@ fn explain(key: &str, value: Option<&str>, message: &str) -> String {
     }
     let message = match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         Some(missing) => format!("{missing} is missing"),
-        None => message.trim_end().replace('\n', ", "),
+        None => without_value(message.trim_end()).replace('\n', ", "),
     };
     match value.filter(|value| is_printable(key, value)) {
         _ if key.is_empty() => message,
         Some(value) => format!("{key} = {value}: {message}"),
         None => format!("{key}: {message}"),
     }
+}
+
+/// What is wrong, without the string that serde repeats: whether that may be shown is not for serde to say.
+fn without_value(message: &str) -> Cow<'_, str> {
+    let repeated = message.strip_prefix("invalid type: string \"").and_then(|rest| rest.rsplit_once("\", expected "));
+    repeated.map_or(message.into(), |(_, expected)| format!("invalid type: string, expected {expected}").into())
 }
 
 /// What stands in the first backquotes after `start`, and in all others.
@@ -164,7 +171,8 @@ fn is_not_built(key: &str, value: Option<&str>) -> bool {
 /// Secrets and what may hold one stay out of messages, and so does what would fill the screen.
 fn is_printable(key: &str, value: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    let secret = ["key", "password", "secret", "url"].iter().any(|word| name.contains(word)) || value.contains('@');
+    let secret =
+        ["encrypt", "key", "password", "secret", "url"].iter().any(|word| name.contains(word)) || value.contains('@');
     !secret && value.len() <= 60 && !value.contains(char::is_control)
 }
 

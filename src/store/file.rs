@@ -192,7 +192,13 @@ impl Shared {
         if expires_at <= now {
             self.folder.remove(name)?;
         } else if self.foreign.is_some() {
-            self.folder.replace(name, value, Some(now.into()))?;
+            let put = match expected {
+                Expected::Absent => self.folder.replace(name, value, Some(now.into())).map(|()| true),
+                Expected::Version(_) => self.folder.replace_existing(name, value, Some(now.into())),
+            }?;
+            if !put {
+                return Ok(Saved::Conflict);
+            }
         } else {
             self.folder.replace(name, &record::whole(version, expires_at, value), None)?;
         }

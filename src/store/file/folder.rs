@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -82,8 +82,32 @@ impl Folder {
 
     /// Puts a file in place of whatever has this name, at one stroke. The time of writing is the system's unless given.
     pub(super) fn replace(&self, name: &str, bytes: &[u8], written_at: Option<SystemTime>) -> io::Result<()> {
+        self.put(name, bytes, written_at, |aside, path| fs::rename(aside, path))
+    }
+
+    /// As [`Folder::replace`], but never where there is nothing: whoever deletes without our locks, as Django does, is not
+    /// undone by a change that began before. Says whether there was something.
+    pub(super) fn replace_existing(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        written_at: Option<SystemTime>,
+    ) -> io::Result<bool> {
+        match self.put(name, bytes, written_at, exchange) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            put => put.map(|()| true),
+        }
+    }
+
+    fn put(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        written_at: Option<SystemTime>,
+        into_place: fn(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (aside, file) = self.aside(name)?;
-        let written = self.write(file, bytes, written_at).and_then(|()| fs::rename(&aside, self.path.join(name)));
+        let written = self.write(file, bytes, written_at).and_then(|()| into_place(&aside, &self.path.join(name)));
         if let Err(error) = written {
             let _ = fs::remove_file(&aside);
             return Err(error);
@@ -162,10 +186,41 @@ impl Folder {
     }
 }
 
+/// Lets two files swap names, and removes the one that lost its place. Not every file system can; where it cannot, the
+/// one simply takes the other's name.
+fn exchange(aside: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, aside, CWD, path, RenameFlags::EXCHANGE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::rename(aside, path),
+        swapped => {
+            swapped?;
+            fs::remove_file(aside)
+        }
+    }
+}
+
 /// Makes a directory for its owner only, unless there is one.
 fn made(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l5_what_was_deleted_by_others_is_not_put_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder { path: directory.path().to_owned(), fsync: true };
+        let files = || fs::read_dir(directory.path()).unwrap().count();
+        folder.replace("name", b"old", None).unwrap();
+        assert!(folder.replace_existing("name", b"new", None).unwrap());
+        assert_eq!((fs::read(directory.path().join("name")).unwrap(), files()), (b"new".to_vec(), 1));
+
+        fs::remove_file(directory.path().join("name")).unwrap();
+        assert!(!folder.replace_existing("name", b"late", None).unwrap());
+        assert_eq!(files(), 0);
     }
 }

@@ -40,9 +40,7 @@ mod tests {
 
     #[test]
     fn what_can_be_meant_is_accepted() {
-        for text in
-            ["path = '/var/lib/cloakroom/sessions'\nfsync = false", "path = '/tmp'\nformat = 'django'\nprefix = ''"]
-        {
+        for text in ["path = '/var/lib/cloakroom/sessions'\nfsync = false", "path = '/tmp'\nformat = 'django'"] {
             read(text).check().unwrap_or_else(|problem| panic!("{text}: {problem}"));
         }
     }

@@ -25,7 +25,11 @@ impl Dates {
     /// The first whole millisecond at which the record is over, and of two instants that the clocks show alike the
     /// earlier.
     pub(in super::super) fn instant(&self, civil: DateTime) -> Option<Timestamp> {
-        let micros = self.0.to_ambiguous_timestamp(civil).compatible().ok()?.as_microsecond();
+        let Ok(instant) = self.0.to_ambiguous_timestamp(civil).compatible() else {
+            // The last day of all, which people write for "never".
+            return (civil.year() > 0).then_some(Timestamp::from_millis(LAST));
+        };
+        let micros = instant.as_microsecond();
         Some(Timestamp::from_millis(micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0)))
     }
 
@@ -97,6 +101,8 @@ mod tests {
             assert!(text.len() == 19 && !text.starts_with(['-', '+']), "{text}");
             assert!(chicago().parse(&text).is_some(), "{text}");
         }
+        // What people write for "never".
+        assert_eq!(chicago().parse("9999-12-31 23:59:59"), Some(Timestamp::from_millis(LAST)));
     }
 
     #[test]

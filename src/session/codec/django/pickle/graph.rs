@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Values and changes together. A session has hundreds; a million, each of which costs more memory than its byte or two
-/// in the pickle, are an attack.
-pub(super) const MAX_STEPS: usize = 1 << 20;
+/// Values and changes together. A session has hundreds; a hundred thousand, each of which costs more time and memory than
+/// its byte or two in the pickle, are an attack.
+pub(super) const MAX_STEPS: usize = 1 << 17;
 
 /// A value's place in the order in which values are made. What something is made of has a place before its own; only a
 /// [`Change`] can put later values into earlier ones.
