@@ -17,9 +17,9 @@ pub(in crate::session::codec::django) fn datetime(member: &[u8]) -> Option<(Date
     let pickle = super::write(&[Member::Opaque(member)]);
     let (graph, top) = program::read(&pickle)?;
     let (_, value) = graph.pairs(top).next()?;
-    match arguments(&graph, value, "datetime", "datetime")? {
-        &[state] => Some((civil(&bytes(&graph, state)?)?, None)),
-        &[state, zone] => Some((civil(&bytes(&graph, state)?)?, Some(offset(&graph, zone)?))),
+    match *arguments(&graph, value, "datetime", "datetime")? {
+        [state] => Some((civil(&bytes(&graph, state)?)?, None)),
+        [state, zone] => Some((civil(&bytes(&graph, state)?)?, Some(offset(&graph, zone)?))),
         _ => None,
     }
 }

@@ -150,7 +150,7 @@ fn another_expiry_takes_its_place() {
         let entries = super::super::read(&written).unwrap();
         assert_eq!(
             entries.iter().map(|entry| entry.json.as_deref()).collect::<Vec<_>>(),
-            Vec::from_iter([json].into_iter().filter(Option::is_some))
+            json.map(Some).into_iter().collect::<Vec<_>>()
         );
     }
 }
