@@ -19,7 +19,9 @@ fn locked(directory: &Path) -> Vec<File> {
     let locks = corner.filter(|entry| entry.file_name().to_string_lossy().starts_with("lock-"));
     let locks: Vec<_> = locks.map(|entry| OpenOptions::new().write(true).open(entry.path()).unwrap()).collect();
     assert!(!locks.is_empty());
-    locks.iter().for_each(|lock| lock.lock().unwrap());
+    for lock in &locks {
+        lock.lock().unwrap();
+    }
     locks
 }
 

@@ -1,6 +1,6 @@
 //! Our own format in MessagePack, for programs that read it faster or better than text.
 //!
-//! An array of two maps: the head of [`native`](super::native), under the same names, and the data. In the data numbers
+//! An array of two maps: the head of [`native`], under the same names, and the data. In the data numbers
 //! and strings are MessagePack's where these tell the JSON text, as `7`, `1.5` and `"\u00e9"` do. Of others (`1.10`,
 //! `1e5`, `-0`, `"\/"`) the text itself stands there, as extension 1: what nobody touches comes back as it was written.
 

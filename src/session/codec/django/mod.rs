@@ -1,6 +1,6 @@
 //! Django's formats: what lies in its database, files, caches and cookies (`django.contrib.sessions`).
 //!
-//! A reader ([`rows`], [`cache`]) finds the members of a dictionary, [`dict`] makes data of them, [`expiry`] what Django
+//! A reader ([`mod@rows`], [`cache`]) finds the members of a dictionary, [`dict`] makes data of them, [`expiry`] what Django
 //! keeps among them about the session's end; writing is the way back. What JSON has no words for, and everything that
 //! was not changed, is written as it was found.
 
