@@ -1,4 +1,5 @@
-//! How far a long command has come, on standard error: a line that changes on a terminal, else a line every few seconds.
+//! How far a long command has come, on standard error: on a terminal a line that changes, with a bar where the whole is
+//! known; else a line every few seconds.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
@@ -7,6 +8,8 @@ const ON_TERMINAL: Duration = Duration::from_millis(100);
 const ELSEWHERE: Duration = Duration::from_secs(5);
 /// What takes the cursor to the start of the line, and clears it.
 const CLEAR: &str = "\r\x1b[K";
+/// Columns of the bar.
+const BAR: u64 = 30;
 
 pub struct Progress {
     out: Box<dyn Write + Send>,
@@ -50,6 +53,7 @@ impl Progress {
         let Self { what, done, .. } = self;
         let text = match self.total {
             // Sessions come and go meanwhile.
+            Some(total) if self.terminal => format!("{what}: {} {done} of about {total}", bar(*done, total)),
             Some(total) => format!("{what}: {done} of about {total}"),
             None => format!("{what}: {done}"),
         };
@@ -68,6 +72,14 @@ impl Progress {
             let _ = write!(self.out, "{CLEAR}").and_then(|()| self.out.flush());
         }
     }
+}
+
+/// Full when more is done than there was to do.
+fn bar(done: u64, total: u64) -> String {
+    let full = (done.saturating_mul(BAR) / total.max(1)).min(BAR);
+    let marks = |mark: char, count: u64| std::iter::repeat_n(mark, usize::try_from(count).unwrap_or_default());
+    let bar: String = marks('#', full).chain(marks('-', BAR - full)).collect();
+    format!("[{bar}]")
 }
 
 impl Default for Progress {
@@ -121,6 +133,15 @@ mod tests {
     fn elsewhere_it_is_a_line_every_few_seconds() {
         assert_eq!(shown(false, None), "copied: 10\ncopied: 20\ncopied: 30\n");
         assert_eq!(shown(false, Some(40)).lines().last(), Some("copied: 30 of about 40"));
+    }
+
+    #[test]
+    fn on_a_terminal_there_is_a_bar_where_the_whole_is_known() {
+        let text = shown(true, Some(40));
+        assert!(text.contains("\r\x1b[Kcopied: [###############---------------] 20 of about 40"), "{text:?}");
+        for (done, total, full) in [(0, 40, 0), (40, 40, 30), (41, 40, 30), (0, 0, 0), (1, 0, 30), (u64::MAX, 1, 30)] {
+            assert_eq!(bar(done, total).matches('#').count(), full, "{done} of {total}");
+        }
     }
 
     #[test]
