@@ -1,9 +1,9 @@
 //! Who the visitor is: the peer, or whom trusted proxies before us say they speak for.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -16,6 +16,24 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken over from a trusted proxy.
 const LONGEST_ID: usize = 128;
 
+/// Who is at the other end of a connection, and what every request that comes over it says about them.
+pub struct Peer {
+    ip: IpAddr,
+    /// As `X-Forwarded-For` has it.
+    address: HeaderValue,
+    /// As `Forwarded` has it.
+    node: String,
+}
+
+impl Peer {
+    pub fn new(ip: IpAddr) -> Self {
+        // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d, which no IPv4 network would contain.
+        let ip = ip.to_canonical();
+        let node = if ip.is_ipv4() { format!("for={ip}") } else { format!("for=\"[{ip}]\"") };
+        Self { ip, address: value(ip.to_string()), node }
+    }
+}
+
 /// What is known about the visitor, and what the backend is told about them.
 pub struct Client {
     /// The visitor's address: the first from the right that is no trusted proxy's.
@@ -25,7 +43,7 @@ pub struct Client {
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
     pub forwarded_for: HeaderValue,
-    peer: IpAddr,
+    peer: Arc<Peer>,
     /// The `Forwarded` elements and the `X-Forwarded-Host` of the proxies before us.
     elements: Vec<String>,
     given_host: Option<HeaderValue>,
@@ -33,11 +51,9 @@ pub struct Client {
 
 impl Client {
     /// Reads the forwarding headers of a request that came from `peer`; they are believed only if `trusted` has it.
-    pub fn new(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d, which no IPv4 network would contain.
-        let peer = peer.to_canonical();
+    pub fn new(peer: Arc<Peer>, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
-        let believed = is_trusted(&peer).then_some(headers);
+        let believed = is_trusted(&peer.ip).then_some(headers);
         let chain = believed.map(|headers| list(headers, &FORWARDED_FOR)).unwrap_or_default();
         let elements = believed.map(|headers| list(headers, &FORWARDED)).unwrap_or_default();
         let hops: Vec<Option<IpAddr>> = if chain.is_empty() {
@@ -45,7 +61,7 @@ impl Client {
         } else {
             chain.iter().map(|hop| address(hop)).collect()
         };
-        let mut ip = peer;
+        let mut ip = peer.ip;
         for hop in hops.iter().rev() {
             // What cannot be read is not walked past: what stands left of it is anyone's word.
             let Some(hop) = hop else { break };
@@ -62,7 +78,11 @@ impl Client {
             https,
             request_id: believed.and_then(given_id).unwrap_or_else(new_id),
             trusted: believed.is_some(),
-            forwarded_for: value(&joined(&chain, &peer.to_string())),
+            forwarded_for: if chain.is_empty() {
+                peer.address.clone()
+            } else {
+                value(format!("{}, {}", chain.join(", "), peer.ip))
+            },
             peer,
             elements,
             given_host: believed.and_then(|headers| headers.get(FORWARDED_HOST)).cloned(),
@@ -76,7 +96,22 @@ impl Client {
 
     /// `Forwarded` for a request to `host` (RFC 7239).
     pub fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
-        value(&joined(&self.elements, &element(self.peer, self.https, host)))
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let before: usize = self.elements.iter().map(|element| element.len() + 2).sum();
+        let mut text =
+            String::with_capacity(before + self.peer.node.len() + ";proto=https;host=\"\"".len() + host.len());
+        for element in &self.elements {
+            text.push_str(element);
+            text.push_str(", ");
+        }
+        text.push_str(&self.peer.node);
+        text.push_str(if self.https { ";proto=https" } else { ";proto=http" });
+        if !host.is_empty() && !host.contains(['"', '\\']) {
+            text.push_str(";host=\"");
+            text.push_str(host);
+            text.push('"');
+        }
+        value(text)
     }
 }
 
@@ -120,34 +155,9 @@ fn address(hop: &str) -> Option<IpAddr> {
     ip.or_else(with_port).map(|ip| ip.to_canonical())
 }
 
-fn joined(members: &[String], last: &str) -> String {
-    let mut text = String::new();
-    for member in members {
-        text.push_str(member);
-        text.push_str(", ");
-    }
-    text.push_str(last);
-    text
-}
-
-/// Our own element of `Forwarded` (RFC 7239 section 4).
-fn element(peer: IpAddr, https: bool, host: Option<&HeaderValue>) -> String {
-    let mut element = match peer {
-        IpAddr::V4(ip) => format!("for={ip}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
-    };
-    element.push_str(if https { ";proto=https" } else { ";proto=http" });
-    let host = host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty() && !host.contains(['"', '\\']));
-    if let Some(host) = host {
-        // Writing to a String cannot fail.
-        let _ = write!(element, ";host=\"{host}\"");
-    }
-    element
-}
-
-fn value(text: &str) -> HeaderValue {
+fn value(text: String) -> HeaderValue {
     // All parts come from header values or are digits and letters of our own.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 fn given_id(headers: &HeaderMap) -> Option<Arc<str>> {
@@ -157,7 +167,10 @@ fn given_id(headers: &HeaderMap) -> Option<Arc<str>> {
 }
 
 fn new_id() -> Arc<str> {
-    hex::encode(rand::random::<[u8; 16]>()).into()
+    let mut text = [0; 32];
+    // As long as twice the random bytes, so there is room for all of them.
+    hex::encode_to_slice(rand::random::<[u8; 16]>(), &mut text).ok();
+    std::str::from_utf8(&text).unwrap_or_default().into()
 }
 
 #[cfg(test)]
@@ -169,7 +182,7 @@ mod tests {
         let line = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
-        Client::new(peer.parse().unwrap(), &lines.iter().map(line).collect(), &trusted)
+        Client::new(Arc::new(Peer::new(peer.parse().unwrap())), &lines.iter().map(line).collect(), &trusted)
     }
 
     const FOR: &str = "x-forwarded-for";

@@ -94,15 +94,19 @@ fn is_too_large(error: &(dyn Error + 'static)) -> bool {
 /// A page in the form the visitor asked for. It tells the status and the request's id, never a cause.
 #[derive(Clone)]
 pub struct Page {
-    json: bool,
+    accept: Option<HeaderValue>,
     request_id: Arc<str>,
 }
 
 impl Page {
     pub fn asked_by(headers: &HeaderMap, request_id: &Arc<str>) -> Self {
-        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        Self { accept: headers.get(ACCEPT).cloned(), request_id: Arc::clone(request_id) }
+    }
+
+    fn is_json(&self) -> bool {
+        let accept = self.accept.as_ref().and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let position = |kind| accept.find(kind).unwrap_or(usize::MAX);
-        Self { json: position("json") < position("text/html"), request_id: Arc::clone(request_id) }
+        position("json") < position("text/html")
     }
 
     /// Answers `error`, and tells the operator its causes.
@@ -123,7 +127,7 @@ impl Page {
         let mut response = Response::new(Source::Page(self.text(status)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        let content_type = if self.json { "application/json" } else { "text/html; charset=utf-8" };
+        let content_type = if self.is_json() { "application/json" } else { "text/html; charset=utf-8" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -141,7 +145,7 @@ impl Page {
         let reason = status.canonical_reason().unwrap_or("Error");
         // Both are our own words; an id from elsewhere has passed a check for plain characters.
         let id = &self.request_id;
-        let text = if self.json {
+        let text = if self.is_json() {
             format!("{{\"status\":{code},\"error\":\"{reason}\",\"request_id\":\"{id}\"}}\n")
         } else {
             format!(

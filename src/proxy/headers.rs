@@ -17,8 +17,12 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HOP_BY_HOP: [HeaderName; 7] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
 
+/// Headers that this adds to a request, and those of a session.
+const ADDED: usize = 10;
+
 /// Makes a request's headers the backend's. What is injected comes after this, so that `Connection` cannot name it.
 pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
+    headers.reserve(ADDED);
     let trailers = headers.get_all(TE).iter().any(|line| {
         let mut codings = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
         codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
@@ -82,10 +86,13 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    // Looking for all of them at once costs less than asking the map for each; mostly there is none.
+    if headers.keys().any(|name| *name == TE || HOP_BY_HOP.contains(name)) {
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
+        headers.remove(TE);
     }
-    headers.remove(TE);
 }
 
 /// A connection option names no field meant for the end (RFC 9110 section 7.6.1); where one does, following it would

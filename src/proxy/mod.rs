@@ -9,7 +9,6 @@ mod error;
 mod headers;
 mod outlive;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +19,7 @@ use hyper::{Request, Response, Version};
 use self::access_log::Entry;
 use self::body::{LimitedBody, Source};
 use self::client::Client;
+pub use self::client::Peer;
 use self::error::{Page, ProxyError};
 use self::outlive::{catch_panic, outlive};
 use crate::app::App;
@@ -32,8 +32,8 @@ use crate::upstream::body::RequestBody;
 pub use self::body::Body;
 
 /// Answers one request. Whatever goes wrong becomes a response; a panic is a 500 for this one request.
-pub async fn handle(app: Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let client = Client::new(peer.ip(), request.headers(), &app.trusted_proxies);
+pub async fn handle(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+    let client = Client::new(peer, request.headers(), &app.trusted_proxies);
     let page = Page::asked_by(request.headers(), &client.request_id);
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let mut response = match catch_panic(road(app, client, request, page.clone())).await {

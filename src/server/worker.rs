@@ -18,7 +18,7 @@ use super::settings::ServerSettings;
 use super::stream::Stream;
 use super::{ServerError, Shared};
 use crate::app::{App, RequestLimits};
-use crate::proxy;
+use crate::proxy::{self, Peer};
 use crate::sessions::Sessions;
 use crate::telemetry::Causes;
 use crate::upstream::Upstream;
@@ -148,9 +148,10 @@ impl Visitors {
         let _open = Open::new(&self.app);
         // Answers are written whole; waiting to fill a packet would only delay their last bytes.
         socket.set_nodelay(true).ok();
+        let visitor = Arc::new(Peer::new(peer.ip()));
         let service = service_fn(|request| {
-            let app = Arc::clone(&self.app);
-            async move { Ok::<_, Infallible>(proxy::handle(app, peer, request).await) }
+            let (app, visitor) = (Arc::clone(&self.app), Arc::clone(&visitor));
+            async move { Ok::<_, Infallible>(proxy::handle(app, visitor, request).await) }
         });
         let stream = TokioIo::new(Stream::new(socket, self.send_timeout));
         let mut connection = std::pin::pin!(self.http.serve_connection(stream, service));

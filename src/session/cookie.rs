@@ -116,8 +116,8 @@ impl CookiePolicy {
 
     /// The value if the pair's name is exactly ours.
     fn value<'a>(&self, pair: &'a [u8]) -> Option<&'a [u8]> {
-        let (name, value) = split_pair(pair)?;
-        (name == self.name.as_bytes()).then_some(value)
+        let after_name = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
+        Some(after_name.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
     }
 
     /// The cookie for a session that lives for `age` from `now`; without an age, until the browser closes. `https` is
