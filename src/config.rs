@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::admin::AdminSettings;
 use crate::cookies::{CookieRuleSettings, CookieRules};
 use crate::problem::Problem;
-use crate::routes::{RouteSettings, Routes};
+use crate::routes::{OnStoreError, RouteSettings, Routes};
 use crate::session::codec::Codec;
 use crate::session::cookie::{CookiePolicy, CookieSettings};
 use crate::session::inject::{HeaderSettings, Injector};
@@ -110,6 +110,7 @@ impl Written {
         problems.extend(self.check_room());
         problems.extend(self.check_passed_cookies());
         problems.extend(self.check_carried());
+        problems.extend(self.check_stale());
         for (name, upstream) in &self.upstreams {
             problems.extend(upstream.check(&format!("upstreams.{name}")).err());
         }
@@ -216,6 +217,30 @@ impl Written {
             return Some(Problem::new("session.idle_timeout", format!("{timeout:?}"), needs_store));
         }
         self.headers.id.then(|| Problem::new("headers.id", true, needs_store))
+    }
+
+    /// What an outage may be bridged with is in a near cache.
+    fn check_stale(&self) -> Option<Problem> {
+        // Where its settings cannot be meant that is said already.
+        let near = self.store.near_cache().map_or(true, |near| near.is_some());
+        self.routes.iter().enumerate().find_map(|(index, route)| {
+            let at = |key: &str| format!("routes[{index}].{key}");
+            let stale = route.on_store_error == OnStoreError::Stale;
+            match route.stale_max_age {
+                _ if stale && !(near && route.near_cache && route.session) => {
+                    let message = "needs a near cache, which this route has not: write store.near_cache.enabled = true";
+                    Some(Problem::new(at("on_store_error"), "\"stale\"", message))
+                }
+                Some(age) if !stale => {
+                    let message = "is only for on_store_error = \"stale\"";
+                    Some(Problem::new(at("stale_max_age"), format!("{age:?}"), message))
+                }
+                Some(age) if age.is_zero() => {
+                    Some(Problem::new(at("stale_max_age"), format!("{age:?}"), "must be longer than nothing"))
+                }
+                _ => None,
+            }
+        })
     }
 
     /// The admin listener has an address of its own.

@@ -38,6 +38,7 @@ pub struct Metrics {
     swept: Counter,
     refused: Family<ReasonLabels, Counter>,
     flushes_pending: Gauge,
+    near_cache: [Counter; NearCacheOutcome::ALL.len()],
     connections: Counter,
     connections_open: Gauge,
 }
@@ -89,6 +90,28 @@ impl SessionEvent {
     }
 }
 
+/// What the near cache had.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NearCacheOutcome {
+    /// The session; the store was not asked.
+    Hit,
+    Miss,
+    /// A session of some time ago, shown because the store did not answer.
+    Stale,
+}
+
+impl NearCacheOutcome {
+    const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Stale];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 impl Metrics {
     /// The content type of what [`Metrics::open_metrics`] gives.
     pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -96,6 +119,7 @@ impl Metrics {
 
     pub fn new() -> Self {
         let events = Family::<EventLabels, Counter>::default();
+        let lookups = Family::<OutcomeLabels, Counter>::default();
         let mut metrics = Self {
             registry: Registry::with_prefix("cloakroom"),
             names: RwLock::default(),
@@ -112,11 +136,13 @@ impl Metrics {
             swept: Counter::default(),
             refused: Family::default(),
             flushes_pending: Gauge::default(),
+            near_cache: NearCacheOutcome::ALL
+                .map(|outcome| lookups.get_or_create_owned(&OutcomeLabels { outcome: outcome.label() })),
             connections: Counter::default(),
             connections_open: Gauge::default(),
         };
         metrics.register_traffic();
-        metrics.register_sessions(events);
+        metrics.register_sessions(events, lookups);
         metrics
     }
 
@@ -150,10 +176,11 @@ impl Metrics {
         );
     }
 
-    fn register_sessions(&mut self, events: Family<EventLabels, Counter>) {
+    fn register_sessions(&mut self, events: Family<EventLabels, Counter>, lookups: Family<OutcomeLabels, Counter>) {
         let registry = &mut self.registry;
         registry.register("session_events", "What became of sessions", events);
         registry.register("sessions_swept", "Expired records that sweeps have removed", self.swept.clone());
+        registry.register("near_cache_lookups", "Sessions looked for in the near cache", lookups);
         registry.register("store_operations", "Questions to the session store", self.store_operations.clone());
         registry.register_with_unit(
             "store_duration",
@@ -205,6 +232,11 @@ impl Metrics {
     #[expect(clippy::indexing_slicing, reason = "there is a counter for each event")]
     pub fn session(&self, event: SessionEvent) {
         self.sessions[event as usize].inc();
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "there is a counter for each outcome")]
+    pub fn near_cache(&self, outcome: NearCacheOutcome) {
+        self.near_cache[outcome as usize].inc();
     }
 
     /// A request, or something in it or its answer, was refused for `reason`.
@@ -310,6 +342,11 @@ struct StoreLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct EventLabels {
     event: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
 use crate::problem::Problem;
-use crate::units::Off;
+use crate::units;
 
 /// One `[[routes]]` entry.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,12 +29,15 @@ pub struct RouteSettings {
     /// What a visitor with a cookie gets while the store cannot be asked.
     #[serde(default)]
     pub on_store_error: OnStoreError,
+    /// With [`OnStoreError::Stale`]: how long ago the store may have answered what is shown instead.
+    #[serde(default, deserialize_with = "units::optional_duration")]
+    pub stale_max_age: Option<Duration>,
     /// Whether responses say `Vary: Cookie`.
     #[serde(default = "yes")]
     pub vary: bool,
-    /// Whether a near cache may answer instead of the store.
-    #[serde(default)]
-    pub near_cache: Off,
+    /// Whether the near cache, where there is one, may answer instead of the store.
+    #[serde(default = "yes")]
+    pub near_cache: bool,
     /// Whether the backend manages the session itself, as a Django application does: it gets and sets the cookie, and its
     /// updates through headers are not applied.
     #[serde(default)]
@@ -56,13 +60,22 @@ impl RouteSettings {
             session: true,
             on_store_error: OnStoreError::default(),
             vary: true,
-            near_cache: Off,
+            stale_max_age: None,
+            near_cache: true,
             pass_cookie: false,
             save_on_5xx: false,
             on_interrupted: OnInterrupted::default(),
         }
     }
+
+    /// How long ago the store may have given what is shown while it is silent.
+    pub fn stale_max_age(&self) -> Duration {
+        self.stale_max_age.unwrap_or(STALE_MAX_AGE)
+    }
 }
+
+/// Unless `stale_max_age` says otherwise.
+const STALE_MAX_AGE: Duration = Duration::from_mins(5);
 
 /// Policy for requests whose session cannot be loaded.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -73,6 +86,8 @@ pub enum OnStoreError {
     /// Answer 503.
     #[default]
     Fail,
+    /// Forward with what the near cache has, and `X-Session-State: degraded`; 503 if it has nothing.
+    Stale,
 }
 
 /// Policy for updates to a session that was ended while the request was under way.

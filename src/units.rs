@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -29,20 +28,6 @@ pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Erro
     let bytes = deserializer.deserialize_any(unit)?;
     usize::try_from(bytes)
         .map_err(|_| D::Error::custom(format!("{bytes} bytes are more than this machine can address")))
-}
-
-/// A switch that can only be off: this version has not got what it would turn on. The key is there so that a
-/// configuration that says no is good now and stays so.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Off;
-
-impl<'de> Deserialize<'de> for Off {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if bool::deserialize(deserializer)? {
-            return Err(D::Error::custom("this version has no such thing; only false is possible"));
-        }
-        Ok(Self)
-    }
 }
 
 struct Unit {

@@ -157,7 +157,7 @@ async fn open(config: Config) -> Result<Arc<Records>, CommandError> {
     let store = store::open(&settings, config.codec.foreign(), clock.clone(), Arc::clone(&metrics))
         .await
         .map_err(CommandError::Unopened)?;
-    Ok(Arc::new(Records { store, codec: config.codec, clock, metrics, rules: Arc::new(config.session) }))
+    Ok(Arc::new(Records { store, codec: config.codec, clock, metrics, rules: Arc::new(config.session), near: None }))
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,6 @@ use serde::de::value::{Error, StrDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::fault::not_built_keys;
 use super::{Config, Written};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -59,14 +58,6 @@ fn a_key_that_is_missing_would_be_noticed() {
         assert!(found.contains(key), "{key} was not found in {found:?}");
     }
     assert!(!has(&BTreeSet::from(["upstreams.app.servers".to_owned()]), "upstreams.*.timeout"));
-}
-
-#[test]
-fn what_is_called_not_built_is_not_built() {
-    let found = keys(&[]);
-    for key in not_built_keys() {
-        assert!(!found.contains(key), "{key} is built and is still called not part of this version");
-    }
 }
 
 fn has(shown: &BTreeSet<String>, key: &str) -> bool {

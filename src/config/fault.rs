@@ -11,9 +11,6 @@ use crate::problem::Problem;
 
 use super::place;
 
-/// Keys and values that the design has and this version has not, so that nobody looks for a typing error.
-const NOT_BUILT: [(&str, &str); 2] = [("store.near_cache.max_age", ""), ("store.near_cache.max_bytes", "")];
-
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -97,15 +94,10 @@ impl Source<'_> {
 /// The message of serde or toml about a key, in words that say what would be right.
 fn explain(key: &str, value: Option<&str>, message: &str) -> String {
     if let Some((unknown, known)) = split(message, "unknown field `") {
-        return if is_not_built(key, None) {
-            format!("{key}: is not part of this version")
-        } else {
-            format!("{key}: there is no such key; {}", suggest(unknown, &known))
-        };
+        return format!("{key}: there is no such key; {}", suggest(unknown, &known));
     }
     if let Some((unknown, known)) = split(message, "unknown variant `") {
-        let here = if is_not_built(key, Some(unknown)) { "is not part of this version; " } else { "" };
-        return format!("{key} = {unknown:?}: {here}{}", suggest(unknown, &known));
+        return format!("{key} = {unknown:?}: {}", suggest(unknown, &known));
     }
     let message = match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         Some(missing) => format!("{missing} is missing"),
@@ -156,27 +148,10 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-fn is_not_built(key: &str, value: Option<&str>) -> bool {
-    let without_indices: String =
-        key.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
-    NOT_BUILT.iter().any(|(name, values)| {
-        *name == without_indices
-            && match value {
-                Some(value) => values.split(' ').any(|not_built| not_built == value),
-                None => values.is_empty(),
-            }
-    })
-}
-
 /// Secrets and what may hold one stay out of messages, and so does what would fill the screen.
 fn is_printable(key: &str, value: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
     let secret =
         ["encrypt", "key", "password", "secret", "url"].iter().any(|word| name.contains(word)) || value.contains('@');
     !secret && value.len() <= 60 && !value.contains(char::is_control)
-}
-
-#[cfg(test)]
-pub(super) fn not_built_keys() -> impl Iterator<Item = &'static str> {
-    NOT_BUILT.iter().filter(|(_, values)| values.is_empty()).map(|(key, _)| *key)
 }

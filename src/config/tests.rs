@@ -73,7 +73,7 @@ fn unknown_keys_are_refused_with_what_was_perhaps_meant() {
         (
             "[[routes]]\nupstream = 'app'\ntarget = 1",
             "cloakroom.toml:5:1: routes[0].target: there is no such key; expected one of host, path, upstream, \
-             session, on_store_error, vary, near_cache, pass_cookie, save_on_5xx, on_interrupted",
+             session, on_store_error, stale_max_age, vary, near_cache, pass_cookie, save_on_5xx, on_interrupted",
         ),
     ] {
         assert_eq!(fault(text), message);
@@ -97,20 +97,28 @@ fn what_two_parts_would_refuse_is_said_once() {
 }
 
 #[test]
-fn what_this_version_has_not_is_said_so() {
-    for (text, message) in [
+fn an_unknown_engine_is_refused_with_what_was_perhaps_meant() {
+    let message = "cloakroom.toml:4:10: store.engine = \"reddis\": did you mean redis?";
+    assert_eq!(fault("[store]\nengine = 'reddis'"), message);
+}
+
+#[test]
+fn old_sessions_are_shown_only_from_a_near_cache() {
+    let redis = "[store]\nengine = 'redis'\nurl = 'redis://127.0.0.1'\n";
+    let stale = "[[routes]]\nupstream = 'app'\non_store_error = 'stale'\n";
+    Config::parse(&format!("{UPSTREAM}\n{redis}{stale}"), "x").unwrap();
+    for (text, fault_of) in [
+        (stale.to_owned(), "routes[0].on_store_error = \"stale\": needs a near cache"),
+        (format!("{redis}near_cache.enabled = false\n{stale}"), "routes[0].on_store_error = \"stale\": needs a near"),
+        (format!("{redis}{stale}near_cache = false"), "routes[0].on_store_error = \"stale\": needs a near"),
+        (format!("{redis}{stale}stale_max_age = 0"), "routes[0].stale_max_age = 0ns: must be longer than nothing"),
         (
-            "[store.near_cache]\nenabled = true",
-            "cloakroom.toml:4:11: store.near_cache.enabled = true: \
-             this version has no such thing; only false is possible",
+            format!("{redis}[[routes]]\nupstream = 'app'\nstale_max_age = '1m'"),
+            "routes[0].stale_max_age = 60s: is only for on_store_error = \"stale\"",
         ),
-        (
-            "[store]\nnear_cache.max_age = '30s'",
-            "cloakroom.toml:4:12: store.near_cache.max_age: is not part of this version",
-        ),
-        ("[store]\nengine = 'reddis'", "cloakroom.toml:4:10: store.engine = \"reddis\": did you mean redis?"),
     ] {
-        assert_eq!(fault(text).replace('`', ""), message);
+        let found = fault(&text);
+        assert!(found.contains(fault_of), "{text}: {found}");
     }
 }
 

@@ -147,13 +147,14 @@ impl Server {
         store: Arc<dyn SessionStore>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ServerError> {
+        let near_cache = config.store.near_cache()?;
         let admin = config.admin.as_ref().map(|admin| bind(admin.listen, Sharing::Alone)).transpose()?;
         let shared = Shared {
             places: Arc::new(Semaphore::new(config.server.max_connections)),
             settings: config.server,
             upstreams: config.upstreams,
             routes: Arc::new(config.routes),
-            sessions: sessions::Shared::new(config.session, config.codec, config.cookie, config.headers),
+            sessions: sessions::Shared::new(config.session, config.codec, config.cookie, config.headers, near_cache),
             cookies: Arc::new(config.cookies),
             store,
             metrics,

@@ -67,7 +67,11 @@ pub fn run(
 }
 
 async fn open(shared: &Shared) -> Result<App, ServerError> {
-    let store = Arc::clone(&shared.store).attach().await?;
+    let store = Arc::clone(&shared.store);
+    let store = match shared.sessions.near.clone() {
+        Some(near) => store.attach_watched(near).await?,
+        None => store.attach().await?,
+    };
     let upstreams = shared.upstreams.iter().map(|(name, settings)| {
         let upstream = Upstream::new(settings.clone(), &format!("upstreams.{name}"))?;
         Ok((name.clone(), upstream))

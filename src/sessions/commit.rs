@@ -1,5 +1,6 @@
 //! Commit: what the backend's answer changes reaches the store before the answer reaches the visitor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -84,9 +85,9 @@ impl Sessions {
             }
             Found::Live(live) => Some(live),
             Found::Nothing => None,
-            Found::Unasked if patch.is_empty() => return Ok(None),
+            Found::Stale(_) | Found::Unasked if patch.is_empty() => return Ok(None),
             // A failed load creates nothing later on: an update counts only if the session is found now.
-            Found::Unasked => match self.find_first(&open.candidates).await {
+            Found::Stale(_) | Found::Unasked => match self.find_first(&open.candidates, false).await {
                 Ok(Some(live)) => Some(live),
                 Ok(None) if ends(&patch) => {
                     patch.drop_changes();
@@ -177,7 +178,7 @@ impl Exchange<'_> {
             }
             let Some(lost) = live else { return Ok(None) };
             match self.sessions.records.find(&lost.key).await? {
-                Some(stored) => live = Some(Live { stored, ..lost }),
+                Some(stored) => live = Some(Live { stored: Arc::new(stored), ..lost }),
                 None => return self.interrupted(Some(&lost.key)),
             }
         }
@@ -227,7 +228,7 @@ impl Exchange<'_> {
             session.predecessors.push(Predecessor { key: live.key.clone(), until });
         }
         if session.predecessors.len() > MOST_PREDECESSORS {
-            records.store.delete(&session.predecessors.remove(0).key).await?;
+            records.delete(&session.predecessors.remove(0).key).await?;
         }
         let (id, key) = self.store_new(&session, now).await?;
         let retired = Retired { until, successor: key.clone() };
@@ -235,7 +236,7 @@ impl Exchange<'_> {
         match records.retire(&live.stored, &retirement).await {
             Ok(Saved::Conflict) => {
                 // Nobody knows the new key yet. Where even this fails the record is an orphan that expires by itself.
-                if let Err(error) = records.store.delete(&key).await {
+                if let Err(error) = records.delete(&key).await {
                     tracing::warn!(error = %Causes(&error), "an unused new record could not be deleted");
                 }
                 return Ok(Outcome::Conflict);
@@ -286,6 +287,8 @@ impl Exchange<'_> {
     /// The store fails: what had to end is ended in the background, as soon as that succeeds.
     fn unreachable(&self, keys: &[Key], forget_cookie: bool, source: StoreError) -> CommitError {
         for key in keys {
+            // Known to be gone, whenever the store takes it.
+            drop(self.sessions.records.forgetting(key));
             self.sessions.shared.pending.push(Job::End(key.clone()), &self.sessions.records);
         }
         CommitError::Store { source, cookie: forget_cookie.then(|| self.removal()) }
@@ -299,7 +302,7 @@ impl Exchange<'_> {
         if live.stored.session.retired.is_some() || deadline.since(live.stored.expires_at) < idle.touch_interval {
             return;
         }
-        match self.sessions.records.store.touch(&live.key, live.stored.version, deadline).await {
+        match self.sessions.records.touch(&live.key, live.stored.version, deadline).await {
             Ok(true) => self.sessions.records.metrics.session(SessionEvent::Touched),
             // Whoever stored meanwhile moved the deadline with it; whoever ended the session meant it.
             Ok(false) => {}

@@ -2,10 +2,12 @@
 
 mod commit;
 mod in_cookie;
+mod near;
 mod pending;
 mod records;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use rand::rngs::SysError;
@@ -22,10 +24,11 @@ use crate::session::inject::{Injector, State};
 use crate::session::limits::Limits;
 use crate::session::settings::SessionRules;
 use crate::session::tag::Tagger;
-use crate::store::{Key, SessionStore, StoreError};
+use crate::store::{Key, NearCacheRules, SessionStore, StoreError};
 use crate::telemetry::Causes;
 
 pub use self::commit::{Answer, CommitError};
+pub use self::near::NearCache;
 pub use self::records::{Records, Stored};
 
 /// What every worker has in common: the checked settings of sessions, and what must outlive a request.
@@ -39,11 +42,19 @@ pub struct Shared {
     pub tagger: Arc<Tagger>,
     /// Where new ids come from: the operating system's generator.
     pub new_id: fn() -> Result<SessionId, SysError>,
+    /// `None` where it is turned off.
+    pub near: Option<Arc<NearCache>>,
     pending: Arc<Pending>,
 }
 
 impl Shared {
-    pub fn new(rules: SessionRules, codec: Codec, cookies: CookiePolicy, injector: Injector) -> Self {
+    pub fn new(
+        rules: SessionRules,
+        codec: Codec,
+        cookies: CookiePolicy,
+        injector: Injector,
+        near: Option<NearCacheRules>,
+    ) -> Self {
         let tagger = Arc::new(Tagger::new(rand::random()));
         Self {
             rules: Arc::new(rules),
@@ -52,6 +63,7 @@ impl Shared {
             injector: Arc::new(injector),
             pending: Arc::new(Pending::new(Arc::clone(&tagger))),
             tagger,
+            near: near.map(|rules| Arc::new(NearCache::new(rules))),
             new_id: SessionId::generate,
         }
     }
@@ -74,6 +86,8 @@ enum Found {
     Carried(InCookie),
     Live(Live),
     Nothing,
+    /// The store could not be asked; this is what it answered some time ago.
+    Stale(Live),
     /// The store could not be asked, and the route goes on without.
     Unasked,
 }
@@ -83,14 +97,14 @@ enum Found {
 struct Live {
     id: SessionId,
     key: Key,
-    stored: Stored,
+    stored: Arc<Stored>,
 }
 
 impl Sessions {
     pub fn new(shared: Shared, store: Arc<dyn SessionStore>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let rules = Arc::clone(&shared.rules);
-        let codec = shared.codec.clone();
-        Self { shared, records: Arc::new(Records { store, codec, clock, metrics, rules }) }
+        let (codec, near) = (shared.codec.clone(), shared.near.clone());
+        Self { shared, records: Arc::new(Records { store, codec, clock, metrics, rules, near }) }
     }
 
     /// Takes what is ours out of a request that gets no session: the cookie, and every header a backend would take for
@@ -122,7 +136,7 @@ impl Sessions {
         } else {
             self.shared.cookies.take(headers)
         };
-        let found = match self.find_first(&candidates).await {
+        let found = match self.find_first(&candidates, route.near_cache).await {
             Ok(Some(live)) => Found::Live(live),
             Ok(None) => {
                 if !candidates.is_empty() {
@@ -137,6 +151,10 @@ impl Sessions {
                 );
                 Found::Unasked
             }
+            Err(error) if route.on_store_error == OnStoreError::Stale => {
+                let stale = self.find_stale(&candidates, route.stale_max_age()).ok_or(error)?;
+                Found::Stale(stale)
+            }
             Err(error) => return Err(error),
         };
         Ok(OpenSession { candidates, found })
@@ -148,21 +166,32 @@ impl Sessions {
         tracing::info!(target: "cloakroom::session", request = request_id, event = "unknown");
     }
 
-    async fn find_first(&self, candidates: &[SessionId]) -> Result<Option<Live>, StoreError> {
+    async fn find_first(&self, candidates: &[SessionId], near: bool) -> Result<Option<Live>, StoreError> {
         for id in candidates {
             let key = self.records.codec.key(id);
-            if let Some(stored) = self.records.find(&key).await? {
+            let found =
+                if near { self.records.find_near(&key).await? } else { self.records.find(&key).await?.map(Arc::new) };
+            if let Some(stored) = found {
                 return Ok(Some(Live { id: id.clone(), key, stored }));
             }
         }
         Ok(None)
     }
 
+    fn find_stale(&self, candidates: &[SessionId], age: Duration) -> Option<Live> {
+        candidates.iter().find_map(|id| {
+            let key = self.records.codec.key(id);
+            let stored = self.records.find_stale(&key, age)?;
+            Some(Live { id: id.clone(), key, stored })
+        })
+    }
+
     /// Adds the injected headers to the request.
     pub fn inject(&self, open: &OpenSession, headers: &mut HeaderMap) {
+        let state = if matches!(open.found, Found::Stale(_)) { State::Degraded } else { State::Active };
         let (session, key, end) = match &open.found {
             Found::Carried(InCookie { live: Some(live), .. }) => (&live.session, None, live.expires_at),
-            Found::Live(live) => {
+            Found::Live(live) | Found::Stale(live) => {
                 let retired = live.stored.session.retired.as_ref();
                 let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
                 (&live.stored.session, Some(&live.key), end)
@@ -173,7 +202,7 @@ impl Sessions {
             Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
         };
         let left = end.since(self.records.clock.now());
-        self.shared.injector.add(headers, State::Active, Some((session, key)), Some(left));
+        self.shared.injector.add(headers, state, Some((session, key)), Some(left));
     }
 
     /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
@@ -197,6 +226,7 @@ impl OpenSession {
         match self.found {
             Found::Carried(InCookie { live: Some(_), .. }) | Found::Live(_) => "active",
             Found::Carried(InCookie { live: None, .. }) | Found::Nothing => "none",
+            Found::Stale(_) => "stale",
             Found::Unasked => "degraded",
         }
     }

@@ -4,8 +4,9 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::near::{Forgetting, NearCache};
 use crate::clock::{Clock, Timestamp};
-use crate::metrics::{Metrics, SessionEvent};
+use crate::metrics::{Metrics, NearCacheOutcome, SessionEvent};
 use crate::session::codec::Codec;
 use crate::session::settings::SessionRules;
 use crate::session::{Retired, Session};
@@ -23,6 +24,8 @@ pub struct Records {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub rules: Arc<SessionRules>,
+    /// One for all workers; every write through here drops what it has of the key.
+    pub near: Option<Arc<NearCache>>,
 }
 
 /// A session and the write it comes from.
@@ -54,12 +57,40 @@ impl Records {
     /// whatever the store's own expiry does.
     pub async fn find(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         let now = self.clock.now();
-        let found = self.load(key).await?;
-        Ok(found.filter(|stored| {
-            let retired = stored.session.retired.as_ref().is_some_and(|retired| retired.until <= now);
-            let over = stored.session.ends_at_latest(&self.rules).is_some_and(|end| end <= now);
-            !retired && !over
-        }))
+        Ok(self.load(key).await?.filter(|stored| self.answers(stored, now)))
+    }
+
+    /// As [`Records::find`], from the near cache where that can answer.
+    pub async fn find_near(&self, key: &Key) -> Result<Option<Arc<Stored>>, StoreError> {
+        let Some(near) = &self.near else { return Ok(self.find(key).await?.map(Arc::new)) };
+        let now = self.clock.now();
+        if let Some(stored) = near.fresh(key).filter(|stored| self.answers(stored, now)) {
+            self.metrics.near_cache(NearCacheOutcome::Hit);
+            return Ok(Some(stored));
+        }
+        self.metrics.near_cache(NearCacheOutcome::Miss);
+        let mark = near.mark(key);
+        let found = self.find(key).await?.map(Arc::new);
+        match &found {
+            Some(stored) => near.keep(key, mark, stored),
+            None => near.gone(key),
+        }
+        Ok(found)
+    }
+
+    /// What the near cache has of `key` that was read at most `age` ago, for when the store does not answer.
+    pub(super) fn find_stale(&self, key: &Key, age: Duration) -> Option<Arc<Stored>> {
+        let now = self.clock.now();
+        let stored = self.near.as_ref()?.stale(key, age).filter(|stored| self.answers(stored, now))?;
+        self.metrics.near_cache(NearCacheOutcome::Stale);
+        Some(stored)
+    }
+
+    /// Whether the session may answer a request at `now`.
+    fn answers(&self, stored: &Stored, now: Timestamp) -> bool {
+        let retired = stored.session.retired.as_ref().is_some_and(|retired| retired.until <= now);
+        let over = stored.session.ends_at_latest(&self.rules).is_some_and(|end| end <= now);
+        !retired && !over && stored.expires_at > now
     }
 
     /// The session under `key`, also one that may no longer answer. What cannot be decoded is absent.
@@ -86,7 +117,25 @@ impl Records {
         session: &Session,
         expires_at: Timestamp,
     ) -> Result<Saved, StoreError> {
+        let _forgetting = self.forgetting(key);
         self.store.save(key, expected, self.codec.encode(key, session, self.clock.now()), expires_at).await
+    }
+
+    /// As [`SessionStore::touch`].
+    pub(super) async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError> {
+        let _forgetting = self.forgetting(key);
+        self.store.touch(key, expected, expires_at).await
+    }
+
+    /// As [`SessionStore::delete`].
+    pub(super) async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let _forgetting = self.forgetting(key);
+        self.store.delete(key).await
+    }
+
+    /// Takes the session out of the near cache when what is given is dropped.
+    pub(super) fn forgetting<'a>(&'a self, key: &'a Key) -> Forgetting<'a> {
+        Forgetting::new(self.near.as_deref(), key)
     }
 
     /// Makes `old`, the record under the key, a retired one that answers reads until the end of its grace. A format
@@ -105,7 +154,7 @@ impl Records {
     /// new record was already the visitor's.
     pub(super) async fn retire_late(&self, retirement: &Retirement) -> Result<(), StoreError> {
         if !self.codec.has_grace() {
-            return self.store.delete(&retirement.key).await;
+            return self.delete(&retirement.key).await;
         }
         let ended = loop {
             let Some(stored) = self.load(&retirement.key).await? else {
@@ -130,7 +179,7 @@ impl Records {
     pub async fn end(&self, keys: &[Key]) -> Result<(), StoreError> {
         if !self.codec.has_grace() {
             for key in keys {
-                self.store.delete(key).await?;
+                self.delete(key).await?;
             }
             return Ok(());
         }
@@ -145,7 +194,7 @@ impl Records {
             }
         }
         for key in &ended {
-            self.store.delete(key).await?;
+            self.delete(key).await?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ async fn sessions_in(settings: &StoreSettings, clock: Clock, new_id: fn() -> Res
     let codec = Codec::new(settings, &rules, "sessionid").unwrap();
     let cookies = CookieSettings::default().check().unwrap();
     let store = open_engine(settings, codec.foreign(), clock.clone()).await.unwrap();
-    let mut shared = Shared::new(rules, codec, cookies, headers.check().unwrap());
+    let mut shared = Shared::new(rules, codec, cookies, headers.check().unwrap(), None);
     shared.new_id = new_id;
     Sessions::new(shared, store, clock, Arc::new(Metrics::new()))
 }
@@ -109,7 +109,7 @@ async fn i6_an_old_id_without_grace_is_dead_where_the_clock_is_behind_too() {
     let text = format!("url = '{url}'\nformat = 'django'\ndjango.secret_key = 'key'");
     let settings: StoreSettings = toml::from_str(&text).unwrap();
     let here = sessions_in(&settings, Clock::manual(NOW), SessionId::generate).await;
-    let behind = Clock::manual(NOW.minus(std::time::Duration::from_secs(60)));
+    let behind = Clock::manual(NOW.minus(Duration::from_secs(60)));
     let there = sessions_in(&settings, behind, SessionId::generate).await;
 
     let id = |line: HeaderValue| line.to_str().unwrap()["sessionid=".len()..][..32].to_owned();

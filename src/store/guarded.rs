@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::breaker::Breaker;
-use super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, Version};
+use super::{Cursor, Expected, Key, Page, Record, Saved, SessionStore, StoreError, Version, Watcher};
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 
@@ -26,6 +26,12 @@ impl Guarded {
     pub fn new(inner: Arc<dyn SessionStore>, limit: Duration, metrics: Arc<Metrics>) -> Self {
         let breaker = Arc::new(Breaker::new(Arc::clone(&metrics)));
         Self { inner, breaker, limit, metrics }
+    }
+
+    /// The same guard around another connection to the same store.
+    fn around(&self, inner: Arc<dyn SessionStore>) -> Self {
+        let (breaker, metrics) = (Arc::clone(&self.breaker), Arc::clone(&self.metrics));
+        Self { inner, breaker, limit: self.limit, metrics }
     }
 
     async fn call<T>(
@@ -91,9 +97,11 @@ impl SessionStore for Guarded {
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
-        let inner = Arc::clone(&self.inner).attach().await?;
-        let breaker = Arc::clone(&self.breaker);
-        Ok(Arc::new(Self { inner, breaker, limit: self.limit, metrics: Arc::clone(&self.metrics) }))
+        Ok(Arc::new(self.around(Arc::clone(&self.inner).attach().await?)))
+    }
+
+    async fn attach_watched(self: Arc<Self>, watcher: Arc<dyn Watcher>) -> Result<Arc<dyn SessionStore>, StoreError> {
+        Ok(Arc::new(self.around(Arc::clone(&self.inner).attach_watched(watcher).await?)))
     }
 }
 

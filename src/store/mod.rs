@@ -22,7 +22,8 @@ use bytes::Bytes;
 pub use self::cached_db::CachedDb;
 pub use self::guarded::Guarded;
 pub use self::settings::{
-    CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheSettings, Serializer, StoreSettings,
+    CacheClient, Compressor, DjangoSettings, Engine, Format, NearCacheRules, NearCacheSettings, Serializer,
+    StoreSettings,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
@@ -93,6 +94,19 @@ pub trait ForeignRecords: Send + Sync {
     fn row_value(&self, cached: &Record) -> Option<Bytes>;
 }
 
+/// Hears of changes to records from an engine that can tell. Called by whoever reads the engine's connection, so it must
+/// not wait.
+pub trait Watcher: Send + Sync {
+    /// The record was changed, is gone, or was read where nobody would tell.
+    fn changed(&self, key: &Key);
+
+    /// Every record was, or may be gone.
+    fn all_changed(&self);
+
+    /// From some moment on changes may not have been told; from now on they are, of what is read from now on.
+    fn missed(&self);
+}
+
 /// Where sessions are kept. What an engine promises:
 ///
 /// * `save` names what it expects and replaces in one atomic step; nobody else's write is overwritten unseen.
@@ -140,6 +154,13 @@ pub trait SessionStore: Send + Sync {
 
     /// The same store for one worker: with a connection of its own, inside that worker's runtime.
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError>;
+
+    /// As [`SessionStore::attach`]; where the engine can, `watcher` is told of every change that others make to a record
+    /// after `load` has given it. An engine that never tells says nothing: whether that will do is a setting.
+    async fn attach_watched(self: Arc<Self>, watcher: Arc<dyn Watcher>) -> Result<Arc<dyn SessionStore>, StoreError> {
+        let _ = watcher;
+        self.attach().await
+    }
 }
 
 /// The name of a record. In our own format the SHA-256 of the session id in hexadecimal, so that a stolen store opens

@@ -12,6 +12,7 @@ mod request;
 mod sentinel;
 mod server;
 mod servers;
+mod watch;
 
 use std::sync::Arc;
 
@@ -26,8 +27,10 @@ use self::listing::Names;
 use self::native::Native;
 use self::request::Request;
 use self::servers::Servers;
+use self::watch::Watch;
 use super::{
     Cursor, Expected, ForeignRecords, Key, Page, Record, Saved, SessionStore, StoreError, StoreSettings, Version,
+    Watcher,
 };
 use crate::clock::{Clock, Timestamp};
 
@@ -45,7 +48,7 @@ pub(super) async fn open(
         Some(_) => Arc::new(Django::new(&settings.django())),
         None => Arc::new(Native::new(settings.prefix.clone())),
     };
-    let opened = Redis { servers: Servers::open(settings).await?, layout, clock };
+    let opened = Redis { servers: Servers::open(settings).await?, layout, clock, watch: None };
     // Redis lets anyone connect; only a command shows that a password or a permission is missing.
     opened.load(&Key::new("")).await?;
     Ok(Arc::new(opened))
@@ -56,6 +59,8 @@ struct Redis {
     servers: Servers,
     layout: Arc<dyn Layout>,
     clock: Clock,
+    /// Who hears of changes.
+    watch: Option<Watch>,
 }
 
 #[async_trait]
@@ -64,6 +69,9 @@ impl SessionStore for Redis {
         let request = self.layout.load(&self.layout.name(key));
         let now = self.clock.now();
         let answer = self.servers.ask(&request).await?;
+        if let (Some(watch), false) = (&self.watch, answer.watched) {
+            watch.read_unwatched(key);
+        }
         // Its end may have passed while Redis was asked.
         let record = self.layout.read(answer.value, now).unwrap_or_else(|_| {
             tracing::warn!("a record in Redis is not one of ours; it counts as absent");
@@ -102,12 +110,21 @@ impl SessionStore for Redis {
     }
 
     async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
-        let servers = self.servers.another().await?;
-        Ok(Arc::new(Self { servers, layout: Arc::clone(&self.layout), clock: self.clock.clone() }))
+        Ok(Arc::new(self.another(None).await?))
+    }
+
+    async fn attach_watched(self: Arc<Self>, watcher: Arc<dyn Watcher>) -> Result<Arc<dyn SessionStore>, StoreError> {
+        let watch = Watch::new(watcher, self.layout.prefix());
+        Ok(Arc::new(self.another(Some(watch)).await?))
     }
 }
 
 impl Redis {
+    async fn another(&self, watch: Option<Watch>) -> Result<Self, StoreError> {
+        let servers = self.servers.another(watch.clone()).await?;
+        Ok(Self { servers, layout: Arc::clone(&self.layout), clock: self.clock.clone(), watch })
+    }
+
     /// Whether the record was the expected one, and the write counts.
     async fn write(&self, request: &Request) -> Result<bool, StoreError> {
         let answer = self.servers.ask(request).await?;

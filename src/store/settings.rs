@@ -6,6 +6,7 @@ mod db;
 mod django;
 mod file;
 pub(super) mod memcached;
+mod near_cache;
 mod redis;
 
 use std::path::PathBuf;
@@ -15,10 +16,11 @@ use serde::Deserialize;
 
 pub(super) use self::db::{Database, Place, Server, Tls};
 pub use self::django::{CacheClient, Compressor, DjangoSettings, Serializer};
+pub use self::near_cache::{NearCacheRules, NearCacheSettings};
 pub(in crate::store) use self::redis::RedisServers;
 use crate::problem::Problem;
 use crate::secret::Secret;
-use crate::units::{self, Off};
+use crate::units;
 
 /// `[store]` as the file has it. [`StoreSettings::check`] tells what no single key can.
 #[derive(Clone, Debug, Deserialize)]
@@ -94,13 +96,6 @@ pub enum Format {
     Native,
 }
 
-/// `[store.near_cache]`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct NearCacheSettings {
-    pub enabled: Off,
-}
-
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
@@ -143,6 +138,7 @@ impl StoreSettings {
         }
         self.refuse_what_belongs_to_others()?;
         self.check_django()?;
+        self.near_cache()?;
         match self.engine {
             Engine::CachedDb => self.parts().map(drop),
             Engine::Db => self.check_db(),

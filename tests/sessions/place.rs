@@ -59,13 +59,20 @@ pub async fn memory(clock: &Clock) -> Arc<Records> {
 
 pub fn records(config: Config, store: Arc<dyn SessionStore>, clock: &Clock) -> Arc<Records> {
     let (codec, rules) = (config.codec, Arc::new(config.session));
-    Arc::new(Records { store, codec, clock: clock.clone(), metrics: Arc::new(Metrics::new()), rules })
+    Arc::new(Records { store, codec, clock: clock.clone(), metrics: Arc::new(Metrics::new()), rules, near: None })
 }
 
 /// The same records behind another store.
 pub fn behind(records: &Records, store: Arc<dyn SessionStore>) -> Arc<Records> {
     let (codec, clock) = (records.codec.clone(), records.clock.clone());
-    Arc::new(Records { store, codec, clock, metrics: Arc::clone(&records.metrics), rules: Arc::clone(&records.rules) })
+    Arc::new(Records {
+        store,
+        codec,
+        clock,
+        metrics: Arc::clone(&records.metrics),
+        rules: Arc::clone(&records.rules),
+        near: None,
+    })
 }
 
 /// The id with this number.

@@ -21,6 +21,7 @@ use super::error::cause;
 use super::node::Node;
 use super::request::{Answer, Elsewhere, Reply, Request, Wait};
 use super::server::{Place, Server};
+use super::watch::Watch;
 use crate::store::StoreError;
 
 /// How often one request may be sent on.
@@ -64,9 +65,9 @@ impl Cluster {
         Ok(Self(shared))
     }
 
-    /// The same in the runtime that asks.
-    pub(super) async fn another(&self) -> Result<Self, StoreError> {
-        Self::open(self.0.seeds.clone(), self.0.server.clone(), self.0.wait).await
+    /// The same in the runtime that asks; `watch` hears of changes to what is read there.
+    pub(super) async fn another(&self, watch: Option<Watch>) -> Result<Self, StoreError> {
+        Self::open(self.0.seeds.clone(), self.0.server.watched(watch), self.0.wait).await
     }
 
     pub(super) async fn ask(&self, request: &Request) -> Result<Answer, StoreError> {
@@ -86,6 +87,7 @@ impl Cluster {
                 Ok(Reply::Elsewhere(Elsewhere::Moved(other))) => {
                     (place, asking) = (other.seen_from(&place), false);
                     self.0.lock().slots.assign(slot, &place);
+                    self.0.keys_moved();
                     self.0.refresh_soon();
                 }
                 Ok(Reply::Elsewhere(Elsewhere::TryAgain)) => sleep(BRIEFLY).await,
@@ -183,7 +185,17 @@ impl Shared {
         let mut state = self.lock();
         let masters = slots.masters();
         state.nodes.retain(|place, _| masters.contains(place) || self.seeds.contains(place));
-        state.slots = slots;
+        if state.slots != slots {
+            state.slots = slots;
+            self.keys_moved();
+        }
+    }
+
+    /// Who told of changes to some keys is not the one any more where they are made.
+    fn keys_moved(&self) {
+        if let Some(watch) = self.server.watch() {
+            watch.missed();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

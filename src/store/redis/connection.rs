@@ -4,21 +4,23 @@
 //! reached Redis is repeated, except what may be done twice. After a failed attempt to connect the next one waits,
 //! longer each time; calls fail at once meanwhile.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::error::{failed, is_of_the_connection, not_connected};
 use super::sentinel::{self, Sentinels};
 use super::server::{Connected, Server};
+use super::watch::Watch;
 use crate::store::StoreError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a connection that word of changes comes on is asked whether it is still one.
+const PULSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Shared>);
@@ -55,44 +57,47 @@ impl From<Arc<Shared>> for Connection {
 impl Connection {
     /// None is made until one is needed.
     pub(super) fn new(target: Target) -> Self {
-        let watched = matches!(target, Target::Master(_));
         let link = Mutex::new(Link::Down { retry_at: Instant::now(), pause: FIRST_PAUSE, cause: None });
         let shared = Arc::new(Shared { target, link });
-        if watched {
-            tokio::spawn(sentinel::watch(Arc::downgrade(&shared)));
+        match &shared.target {
+            Target::Master(_) => drop(tokio::spawn(sentinel::watch(Arc::downgrade(&shared)))),
+            Target::Server(server) if server.watch().is_some() => {
+                tokio::spawn(feel_pulse(Arc::downgrade(&shared)));
+            }
+            Target::Server(_) => {}
         }
         Self(shared)
     }
 
-    /// One more to the same server, in the runtime that asks.
-    pub(super) fn another(&self) -> Self {
+    /// One more to the same server, in the runtime that asks; `watch` hears of changes there.
+    pub(super) fn another(&self, watch: Option<Watch>) -> Self {
         Self::new(match &self.0.target {
-            Target::Master(sentinels) => Target::Master(sentinels.another()),
-            Target::Server(server) => Target::Server(server.clone()),
+            Target::Master(sentinels) => Target::Master(sentinels.another(watch)),
+            Target::Server(server) => Target::Server(server.watched(watch)),
         })
     }
 
     /// Makes one call, once; on an error that condemns the connection the next call gets another one.
     pub(super) async fn call<T>(
         &self,
-        command: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+        command: impl AsyncFnOnce(Connected) -> RedisResult<T>,
     ) -> Result<T, StoreError> {
         // Redis may have hung up since this thread last looked at its sockets. The first turn makes it look, the second
         // lets the connection's own task find the end; then it is known before anything is sent.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         let connected = self.connected().await?;
-        command(connected.connection.clone()).await.map_err(|error| condemn(&connected, &error))
+        command(connected.clone()).await.map_err(|error| condemn(&connected, &error))
     }
 
     /// As [`Connection::call`], for what may be done twice: if the connection is lost under it, it is made once more on
     /// another one. Not after a time-out: there is no time left.
     pub(super) async fn call_repeatable<T, F: Future<Output = RedisResult<T>>>(
         &self,
-        command: impl Fn(MultiplexedConnection) -> F,
+        command: impl Fn(Connected) -> F,
     ) -> Result<T, StoreError> {
         let connected = self.connected().await?;
-        let error = match command(connected.connection.clone()).await {
+        let error = match command(connected.clone()).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -101,7 +106,7 @@ impl Connection {
             return Err(failed_once);
         }
         let connected = self.connected().await?;
-        command(connected.connection.clone()).await.map_err(|error| condemn(&connected, &error))
+        command(connected.clone()).await.map_err(|error| condemn(&connected, &error))
     }
 
     pub(super) async fn connected(&self) -> Result<Connected, StoreError> {
@@ -169,6 +174,22 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection whose other end has vanished without a word looks like one on which nothing has changed: answers must come
+/// on it now and then, also while the near cache leaves nothing to ask.
+async fn feel_pulse(connection: Weak<Shared>) {
+    let ping = redis::cmd("PING");
+    loop {
+        sleep(PULSE).await;
+        let Some(shared) = connection.upgrade() else { return };
+        if let Some(mut connected) = shared.current()
+            && let Err(error) = ping.exec_async(&mut connected.connection).await
+        {
+            // The next call gets another connection, or says why there is none.
+            condemn(&connected, &error);
+        }
     }
 }
 

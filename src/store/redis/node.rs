@@ -4,6 +4,8 @@ use redis::{Cmd, FromRedisValue, Pipeline};
 
 use super::connection::{Connection, Target};
 use super::request::{Proof, Reply, Request, Terms, Wait};
+use super::server::Connected;
+use super::watch::Watch;
 use crate::store::StoreError;
 
 #[derive(Clone)]
@@ -19,13 +21,14 @@ impl Node {
     pub(super) fn new(target: Target, wait: Option<Wait>) -> Self {
         let replaceable = matches!(target, Target::Master(_));
         let connection = Connection::new(target);
-        let waiting = wait.map(|wait| (connection.another(), wait));
+        let waiting = wait.map(|wait| (connection.another(None), wait));
         Self { connection, replaceable, waiting }
     }
 
-    pub(super) fn another(&self) -> Self {
-        let waiting = self.waiting.as_ref().map(|(connection, wait)| (connection.another(), *wait));
-        Self { connection: self.connection.another(), replaceable: self.replaceable, waiting }
+    /// The same in the runtime that asks; `watch` hears of changes to what is read there.
+    pub(super) fn another(&self, watch: Option<Watch>) -> Self {
+        let waiting = self.waiting.as_ref().map(|(connection, wait)| (connection.another(None), *wait));
+        Self { connection: self.connection.another(watch), replaceable: self.replaceable, waiting }
     }
 
     /// Connects, so that what is wrong is known at once.
@@ -45,21 +48,21 @@ impl Node {
         };
         let terms = Terms { asking, proof };
         if request.repeatable {
-            connection.call_repeatable(|connection| request.send(connection, terms)).await
+            connection.call_repeatable(|connected| request.send(connected, terms)).await
         } else {
-            connection.call(async |connection| request.send(connection, terms).await).await
+            connection.call(async |connected| request.send(connected, terms).await).await
         }
     }
 
     /// A question about the server itself.
     pub(super) async fn look<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, StoreError> {
-        let ask = |mut connection| async move { question.query_async(&mut connection).await };
+        let ask = |mut on: Connected| async move { question.query_async(&mut on.connection).await };
         self.connection.call_repeatable(ask).await
     }
 
     /// Several questions in one go.
     pub(super) async fn look_at_once<T: FromRedisValue>(&self, questions: &Pipeline) -> Result<T, StoreError> {
-        let ask = |mut connection| async move { questions.query_async(&mut connection).await };
+        let ask = |mut on: Connected| async move { questions.query_async(&mut on.connection).await };
         self.connection.call_repeatable(ask).await
     }
 }

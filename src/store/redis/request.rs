@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value, from_redis_value};
 use sha1::{Digest as _, Sha1};
 
-use super::server::Place;
+use super::server::{Connected, Place};
 use crate::store::StoreError;
 
 /// A script, called by its digest so that it travels once.
@@ -58,16 +58,16 @@ impl Request {
         Self { repeatable: true, writes: false, ..self }
     }
 
-    pub(super) async fn send(&self, mut connection: MultiplexedConnection, terms: Terms) -> RedisResult<Reply> {
-        let answer = match self.send_once(&mut connection, terms, None).await {
+    pub(super) async fn send(&self, mut on: Connected, terms: Terms) -> RedisResult<Reply> {
+        let answer = match self.send_once(&mut on.connection, terms, None).await {
             // It did not run: this server has not seen the script yet, or has forgotten it.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send_once(&mut connection, terms, self.script).await
+                self.send_once(&mut on.connection, terms, self.script).await
             }
             answer => answer,
         };
         match answer {
-            Ok(answer) => Ok(Reply::Answer(answer)),
+            Ok(answer) => Ok(Reply::Answer(Answer { watched: on.watched, ..answer })),
             Err(error) => Reply::of_error(error),
         }
     }
@@ -85,7 +85,7 @@ impl Request {
         };
         if !terms.asking && proof.is_none() && script.is_none() {
             let value = self.command.query_async(connection).await?;
-            return Ok(Answer { value, replicated: true });
+            return Ok(Answer { value, replicated: true, watched: false });
         }
         let proven = proof.is_some();
         let mut pipeline = redis::pipe();
@@ -115,7 +115,7 @@ impl Request {
                 true
             }
         };
-        Ok(Answer { value, replicated })
+        Ok(Answer { value, replicated, watched: false })
     }
 }
 
@@ -201,12 +201,14 @@ pub(super) struct Answer {
     pub(super) value: Value,
     /// Whether as many replicas have it as must.
     replicated: bool,
+    /// Whether word comes if what was read is changed.
+    pub(super) watched: bool,
 }
 
 impl Answer {
     /// A key that does not even hold a string reads as one that is no record of anybody's.
     fn of_another_type() -> Self {
-        Self { value: Value::BulkString(Vec::new()), replicated: true }
+        Self { value: Value::BulkString(Vec::new()), replicated: true, watched: false }
     }
 
     /// For an answer that something was written: whether that counts.

@@ -17,6 +17,7 @@ use super::connection::{Connection, Shared, Target};
 use super::error::{cause, failed, is_of_the_connection};
 use super::request;
 use super::server::{Connected, Place, Server};
+use super::watch::Watch;
 use crate::store::StoreError;
 
 /// How much longer the others are waited for when one has answered.
@@ -47,10 +48,10 @@ impl Sentinels {
         Self { all, master, server }
     }
 
-    /// The same in the runtime that asks.
-    pub(super) fn another(&self) -> Self {
-        let all = self.all.iter().map(Connection::another).collect();
-        Self { all, master: self.master.clone(), server: self.server.clone() }
+    /// The same in the runtime that asks; `watch` hears of changes at the master.
+    pub(super) fn another(&self, watch: Option<Watch>) -> Self {
+        let all = self.all.iter().map(|sentinel| sentinel.another(None)).collect();
+        Self { all, master: self.master.clone(), server: self.server.watched(watch) }
     }
 
     /// A connection to the first that is named and is a master.
@@ -85,7 +86,7 @@ impl Sentinels {
             _ => {}
         }
         for place in self.ask().await.unwrap_or_default() {
-            if connected.place.as_ref() == Some(&place) {
+            if connected.place.as_deref() == Some(&place) {
                 return true;
             }
             if self.connect_to(&place).await.is_ok() {
@@ -156,7 +157,7 @@ async fn named_by(sentinel: &Connection, master: &str) -> Result<Option<Named>, 
     question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     question.cmd("SENTINEL").arg("MASTER").arg(master).ignore_errors();
     let question = &question;
-    let ask = |mut connection| async move { question.query_async::<Answer>(&mut connection).await };
+    let ask = |mut on: Connected| async move { question.query_async::<Answer>(&mut on.connection).await };
     let (place, state) = sentinel.call_repeatable(ask).await?;
     let epoch = state.ok().and_then(|state| state.get("config-epoch")?.parse().ok()).unwrap_or(0);
     let place = place.map_err(|error| failed(&error))?;

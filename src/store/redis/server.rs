@@ -11,6 +11,7 @@ use redis::{
 };
 
 use super::error::told;
+use super::watch::Watch;
 use crate::store::{StoreError, StoreSettings};
 
 /// A connection may take longer than a call: it goes on in the background and is there for the calls after.
@@ -24,6 +25,8 @@ const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 pub(super) struct Server {
     address: ConnectionInfo,
     config: AsyncConnectionConfig,
+    /// Whom to tell what others change there.
+    watch: Option<Watch>,
 }
 
 impl Server {
@@ -35,7 +38,16 @@ impl Server {
             .set_connection_timeout(Some(CONNECT.max(settings.timeout)))
             .set_response_timeout(Some(limit))
             .set_pipeline_buffer_size(QUEUE);
-        Ok(Self { address: trusting(address, settings)?, config })
+        Ok(Self { address: trusting(address, settings)?, config, watch: None })
+    }
+
+    /// The same, from which `watch` hears of changes.
+    pub(super) fn watched(&self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self.clone() }
+    }
+
+    pub(super) const fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     /// The same at another address.
@@ -47,7 +59,8 @@ impl Server {
             }
             _ => ConnectionAddr::Tcp(host, port),
         };
-        Self { address: self.address.clone().set_addr(address), config: self.config.clone() }
+        let address = self.address.clone().set_addr(address);
+        Self { address, config: self.config.clone(), watch: self.watch.clone() }
     }
 
     /// Where it is; `None` on a Unix socket.
@@ -61,26 +74,38 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> RedisResult<Connected> {
-        let lost = Arc::new(AtomicBool::new(false));
-        let witness = Witness(Arc::clone(&lost));
-        let config = self.config.clone().set_push_sender(move |_: PushInfo| {
-            let _held = &witness;
+        let life = Arc::new(Life { lost: AtomicBool::new(false), watch: self.watch.clone() });
+        let witness = Witness(Arc::clone(&life));
+        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+            if let Some(watch) = &witness.0.watch {
+                watch.hear(&push);
+            }
             Ok::<(), ()>(())
         });
         // In RESP3, the protocol in which the library tells that a connection has ended.
         let login = self.address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let telling = Client::open(self.address.clone().set_redis_settings(login))?;
-        let (connection, lost) = match telling.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => (connection, lost),
-            Err(error) if error.is_io_error() => return Err(error),
+        let place = self.place().map(Arc::new);
+        match telling.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(mut connection) => {
+                let watched = match &self.watch {
+                    Some(watch) => watch.begin(&mut connection).await?,
+                    None => false,
+                };
+                Ok(Connected { connection, place, life, watched })
+            }
+            Err(error) if error.is_io_error() => Err(error),
             // A server before Redis 6 does not speak RESP3: the end of its connection shows in the next call only. One
             // that refuses us will do so again, in the words of the older protocol.
-            Err(_) => {
+            Err(error) => {
                 let client = Client::open(self.address.clone())?;
-                (client.get_multiplexed_async_connection_with_config(&self.config).await?, Arc::default())
+                let connection = client.get_multiplexed_async_connection_with_config(&self.config).await?;
+                if let Some(watch) = &self.watch {
+                    watch.cannot(&told(&error).to_string());
+                }
+                Ok(Connected { connection, place, life: Arc::default(), watched: false })
             }
-        };
-        Ok(Connected { connection, place: self.place(), lost })
+        }
     }
 }
 
@@ -109,27 +134,45 @@ impl std::fmt::Display for Place {
 #[derive(Clone)]
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
-    pub(super) place: Option<Place>,
-    lost: Arc<AtomicBool>,
+    pub(super) place: Option<Arc<Place>>,
+    life: Arc<Life>,
+    /// Whether word comes of changes to what is read here.
+    pub(super) watched: bool,
 }
 
 impl Connected {
     pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.life.lost.load(Ordering::Acquire)
     }
 
     /// No call begins on it any more; those that are under way come to their end.
     pub(super) fn discard(&self) {
-        self.lost.store(true, Ordering::Release);
+        self.life.end();
+    }
+}
+
+#[derive(Default)]
+struct Life {
+    lost: AtomicBool,
+    watch: Option<Watch>,
+}
+
+impl Life {
+    fn end(&self) {
+        if !self.lost.swap(true, Ordering::AcqRel)
+            && let Some(watch) = &self.watch
+        {
+            watch.missed();
+        }
     }
 }
 
 /// Handed to the library with a connection, which drops it when that one has ended, however it did.
-struct Witness(Arc<AtomicBool>);
+struct Witness(Arc<Life>);
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.0.end();
     }
 }
 

@@ -8,6 +8,7 @@ use super::node::Node;
 use super::request::{Answer, Reply, Request, Wait};
 use super::sentinel::Sentinels;
 use super::server::{Place, Server};
+use super::watch::Watch;
 use crate::store::settings::RedisServers;
 use crate::store::{StoreError, StoreSettings};
 
@@ -40,12 +41,12 @@ impl Servers {
         Ok(Self::One(node))
     }
 
-    /// The same on connections of its own, in the runtime that asks.
-    pub(super) async fn another(&self) -> Result<Self, StoreError> {
+    /// The same on connections of its own, in the runtime that asks; `watch` hears of changes to what is read on them.
+    pub(super) async fn another(&self, watch: Option<Watch>) -> Result<Self, StoreError> {
         Ok(match self {
-            Self::Cluster(cluster) => Self::Cluster(cluster.another().await?),
+            Self::Cluster(cluster) => Self::Cluster(cluster.another(watch).await?),
             Self::One(node) => {
-                let node = node.another();
+                let node = node.another(watch);
                 node.connect().await?;
                 Self::One(node)
             }

@@ -1,0 +1,142 @@
+//! What the near cache believes, and for how long.
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::session::Session;
+use crate::session::data::Data;
+use crate::session::expiry::Expiry;
+use crate::store::Version;
+
+const RULES: NearCacheRules = NearCacheRules { max_age: Duration::from_secs(30), max_bytes: 1 << 20 };
+
+fn key(number: usize) -> Key {
+    Key::new(format!("{number:064}"))
+}
+
+fn stored(version: u64, bytes: usize) -> Arc<Stored> {
+    let data = Data::parse(format!("{{\"a\":\"{}\"}}", "x".repeat(bytes)).into()).unwrap();
+    let [created_at, saved_at] = [Timestamp::from_millis(0); 2];
+    let session =
+        Session { data, created_at, saved_at, expiry: Expiry::Default, retired: None, predecessors: Vec::new() };
+    Arc::new(Stored { session, version: Version(version), expires_at: Timestamp::from_millis(i64::MAX) })
+}
+
+fn put(near: &NearCache, key: &Key, version: u64) {
+    near.keep(key, near.mark(key), &stored(version, 10));
+}
+
+fn version(found: Option<Arc<Stored>>) -> Option<u64> {
+    found.map(|stored| stored.version.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_is_believed_until_it_changes() {
+    let near = NearCache::new(RULES);
+    let [one, other] = [1, 2].map(key);
+    put(&near, &one, 1);
+    put(&near, &other, 2);
+    assert_eq!([version(near.fresh(&one)), version(near.fresh(&other))], [Some(1), Some(2)]);
+    near.changed(&one);
+    assert_eq!([version(near.fresh(&one)), version(near.fresh(&other))], [None, Some(2)]);
+    assert_eq!(version(near.stale(&one, Duration::MAX)), None, "it is known to have changed");
+    near.all_changed();
+    assert_eq!([near.fresh(&other).is_none(), near.stale(&other, Duration::MAX).is_none()], [true; 2]);
+    put(&near, &other, 3);
+    near.gone(&other);
+    assert!(near.stale(&other, Duration::MAX).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_before_a_change_is_not_kept() {
+    let near = NearCache::new(RULES);
+    let key = key(1);
+    for change in [|near: &NearCache, key: &Key| near.changed(key), |near: &NearCache, _: &Key| near.all_changed()] {
+        let mark = near.mark(&key);
+        change(&near, &key);
+        near.keep(&key, mark, &stored(1, 10));
+        assert!(near.fresh(&key).is_none() && near.stale(&key, Duration::MAX).is_none());
+    }
+    let mark = near.mark(&key);
+    near.missed();
+    near.keep(&key, mark, &stored(1, 10));
+    assert!(near.fresh(&key).is_none(), "the word of a change may have been lost");
+    assert_eq!(version(near.stale(&key, Duration::MAX)), Some(1));
+    // What is in doubt does not stay beside an answer that may not be kept either.
+    let mark = near.mark(&key);
+    near.changed(&key);
+    near.missed();
+    near.keep(&key, mark, &stored(2, 10));
+    assert!(near.stale(&key, Duration::MAX).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn doubt_and_age_leave_it_for_an_outage_only() {
+    let near = NearCache::new(RULES);
+    let key = key(1);
+    let mark = near.mark(&key);
+    // Age counts from the question: the answer may be as old.
+    tokio::time::advance(Duration::from_secs(10)).await;
+    near.keep(&key, mark, &stored(1, 10));
+    tokio::time::advance(Duration::from_secs(20) - Duration::from_millis(1)).await;
+    assert_eq!(version(near.fresh(&key)), Some(1));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(version(near.fresh(&key)), None);
+    let minute = Duration::from_secs(60);
+    assert_eq!(version(near.stale(&key, minute)), Some(1));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(version(near.stale(&key, minute)), None);
+
+    put(&near, &key, 2);
+    near.missed();
+    assert_eq!([version(near.fresh(&key)), version(near.stale(&key, minute))], [None, Some(2)]);
+    put(&near, &key, 3);
+    assert_eq!(version(near.fresh(&key)), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_takes_no_more_memory_than_it_may() {
+    let near = NearCache::new(RULES);
+    let one = OVERHEAD + 128 + 1000;
+    let fitting = RULES.max_bytes / one;
+    for number in 0..2 * fitting {
+        let key = key(number);
+        near.keep(&key, near.mark(&key), &stored(1, 1000 - r#"{"a":""}"#.len()));
+        near.fresh(&self::key(0));
+    }
+    let kept: Vec<usize> = (0..2 * fitting).filter(|&number| near.fresh(&key(number)).is_some()).collect();
+    assert_eq!(kept.len(), fitting);
+    assert_eq!(kept[..2], [0, fitting + 1], "the least recently used goes first");
+    assert_eq!(lock(&near.shards[0]).bytes, fitting * one);
+    let key = key(1);
+    near.keep(&key, near.mark(&key), &stored(1, RULES.max_bytes));
+    assert!(near.fresh(&key).is_none(), "nothing goes for what does not fit");
+    near.all_changed();
+    let shard = lock(&near.shards[0]);
+    assert_eq!((shard.bytes, shard.entries.len()), (0, 0));
+}
+
+#[test]
+fn large_ones_have_several_parts_and_small_ones_room_for_a_session() {
+    for (max_bytes, shards) in [(64 << 10, 1), (1 << 20, 1), (5 << 20, 5), (64 << 20, 64), (1 << 30, 64)] {
+        let near = NearCache::new(NearCacheRules { max_bytes, ..RULES });
+        assert_eq!((near.shards.len(), near.shard_bytes), (shards, max_bytes / shards));
+    }
+}
+
+#[test]
+fn it_forgets_at_the_end_of_a_write_however_that_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let near = NearCache::new(RULES);
+    let key = key(1);
+    put(&near, &key, 1);
+    let mark = near.mark(&key);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _forgetting = Forgetting::new(Some(&near), &key);
+        assert!(near.fresh(&key).is_some(), "until then the old session is the session");
+        panic!("in the middle of a write");
+    }));
+    assert!(panicked.is_err() && near.fresh(&key).is_none());
+    near.keep(&key, mark, &stored(1, 10));
+    assert!(near.fresh(&key).is_none(), "read before the write ended");
+}
