@@ -75,9 +75,9 @@ impl Sessions {
             patch.drop_changes();
         }
         patch.cycle &= !answer.status.is_server_error();
-        let keys: Vec<Key> = open.candidates.iter().map(|id| self.records.codec.key(id)).collect();
         let renew = saves && self.shared.rules.save_every_request;
-        let mut exchange = Exchange { sessions: self, keys: &keys, unasked: false, renew, answer };
+        let mut exchange =
+            Exchange { sessions: self, candidates: &open.candidates, unasked: false, renew, answer };
         let live = match open.found {
             Found::Carried(found) => {
                 let carrier = self.shared.codec.carrier();
@@ -94,10 +94,10 @@ impl Sessions {
                     exchange.unasked = true;
                     None
                 }
-                Ok(None) => return exchange.interrupted(keys.first()),
+                Ok(None) => return exchange.interrupted(exchange.keys().next().as_ref()),
                 Err(source) => {
-                    let ending = if ends(&patch) { keys.as_slice() } else { &[] };
-                    return Err(exchange.unreachable(ending, patch.ending == Some(Ending::Flush), source));
+                    let ending: Vec<Key> = if ends(&patch) { exchange.keys().collect() } else { Vec::new() };
+                    return Err(exchange.unreachable(&ending, patch.ending == Some(Ending::Flush), source));
                 }
             },
         };
@@ -125,8 +125,8 @@ fn ends(patch: &SessionPatch) -> bool {
 /// One answer on its way into the store.
 struct Exchange<'a> {
     sessions: &'a Sessions,
-    /// Of every session the request named.
-    keys: &'a [Key],
+    /// Every session the request named.
+    candidates: &'a [SessionId],
     /// The load failed, so nobody knows what the keys lead to: perhaps, past their grace by now, to a live session.
     unasked: bool,
     /// Whether the session is saved though nothing is asked for.
@@ -261,22 +261,21 @@ impl Exchange<'_> {
 
     async fn end(&self, live: Option<&Live>, forget_cookie: bool, then: Option<Session>, now: Timestamp) -> Committed {
         // A logout ends every session that the browser named: the next request must not fall back on another.
-        let named = match live {
-            Some(live) if !forget_cookie => std::slice::from_ref(&live.key),
-            Some(_) => self.keys,
-            None if self.unasked => self.keys,
-            None => &[],
+        let mut keys: Vec<Key> = match live {
+            Some(live) if !forget_cookie => vec![live.key.clone()],
+            Some(_) => self.keys().collect(),
+            None if self.unasked => self.keys().collect(),
+            None => Vec::new(),
         };
         // The links as they were loaded: when the store takes the end at last, the record with them may have expired.
-        let links = live.into_iter().flat_map(|live| live.stored.session.links());
-        let keys: Vec<Key> = named.iter().chain(links).cloned().collect();
+        keys.extend(live.into_iter().flat_map(|live| live.stored.session.links()).cloned());
         if let Err(source) = self.sessions.records.end(&keys).await {
             return Err(self.unreachable(&keys, forget_cookie, source));
         }
         if let Some(live) = live {
             self.tell(SessionEvent::Forgotten, &live.key, "ended");
         }
-        let removal = (forget_cookie && !self.keys.is_empty()).then(|| self.removal());
+        let removal = (forget_cookie && !self.candidates.is_empty()).then(|| self.removal());
         let Some(session) = then else { return Ok(removal) };
         self.create(&session, now).await.map_err(|error| match error {
             CommitError::Store { source, cookie: None } => CommitError::Store { source, cookie: removal },
@@ -323,6 +322,10 @@ impl Exchange<'_> {
             OnInterrupted::Drop => Ok(None),
             OnInterrupted::Error => Err(CommitError::Interrupted),
         }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        self.candidates.iter().map(|id| self.sessions.records.codec.key(id))
     }
 
     fn cookie(&self, id: &SessionId, session: &Session, now: Timestamp) -> HeaderValue {
