@@ -1,5 +1,7 @@
 //! The server's life: bind and open, answer, drain.
 
+mod heads;
+mod interrupts;
 mod settings;
 mod stream;
 mod sweep;
