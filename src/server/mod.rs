@@ -1,8 +1,11 @@
 //! The server's life: bind and open, answer, drain.
 
+mod heads;
+mod interrupts;
 mod settings;
 mod stream;
 mod sweep;
+mod visitors;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use crate::telemetry::Causes;
 use crate::upstream::UpstreamSettings;
 
 pub use self::settings::ServerSettings;
+pub use self::visitors::Visitors;
 
 /// Connections the kernel holds for each listener until they are accepted.
 const BACKLOG: i32 = 1024;
