@@ -3,6 +3,7 @@
 mod settings;
 mod stream;
 mod sweep;
+mod visitors;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::telemetry::Causes;
 use crate::upstream::UpstreamSettings;
 
 pub use self::settings::ServerSettings;
+pub use self::visitors::Visitors;
 
 /// Connections the kernel holds for each listener until they are accepted.
 const BACKLOG: i32 = 1024;

@@ -6,19 +6,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A socket whose writes fail when the visitor has taken nothing for `send_timeout`.
-pub struct Stream {
-    socket: TcpStream,
+pub struct Stream<S> {
+    socket: S,
     send_timeout: Duration,
     /// Armed while a write waits.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream {
-    pub fn new(socket: TcpStream, send_timeout: Duration) -> Self {
+impl<S> Stream<S> {
+    pub fn new(socket: S, send_timeout: Duration) -> Self {
         Self { socket, send_timeout, pause: None }
     }
 
@@ -33,13 +32,13 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.bounded(cx, written)

@@ -1,24 +1,16 @@
 //! A worker: one thread, one runtime, its own listeners, its own connections to backends and store.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::settings::ServerSettings;
-use super::stream::Stream;
+use super::visitors::Visitors;
 use super::{ServerError, Shared};
 use crate::app::{App, RequestLimits};
-use crate::proxy::{self, Peer};
 use crate::sessions::Sessions;
 use crate::telemetry::Causes;
 use crate::upstream::Upstream;
@@ -43,18 +35,20 @@ pub fn run(
             }
         };
         let connections = TaskTracker::new();
-        let visitors = Arc::new(Visitors::new(shared, app, connections.clone()));
+        let visitors = Arc::new(Visitors::new(Arc::clone(&app), &shared.settings, shared.stop.clone()));
+        let doorman =
+            Arc::new(Doorman { visitors, places: Arc::clone(&shared.places), connections: connections.clone() });
         for listener in listeners {
             let listener = TcpListener::from_std(listener).map_err(ServerError::Runtime)?;
-            connections.spawn(Arc::clone(&visitors).accept(listener));
+            connections.spawn(Arc::clone(&doorman).accept(listener));
         }
         ready.send(Ok(())).ok();
         shared.stop.cancelled().await;
         let drained = async {
             connections.close();
             connections.wait().await;
-            visitors.app.tasks.close();
-            visitors.app.tasks.wait().await;
+            app.tasks.close();
+            app.tasks.wait().await;
         };
         if tokio::time::timeout(shared.settings.shutdown_grace, drained).await.is_err() {
             tracing::warn!(
@@ -91,29 +85,15 @@ async fn open(shared: &Shared) -> Result<App, ServerError> {
     })
 }
 
-/// The visitors of one worker.
-struct Visitors {
-    app: Arc<App>,
-    http: http1::Builder,
+/// Takes the visitors of one worker in.
+struct Doorman {
+    visitors: Arc<Visitors>,
     /// One for each connection there may be, over all workers.
     places: Arc<Semaphore>,
-    send_timeout: Duration,
-    stop: CancellationToken,
     connections: TaskTracker,
 }
 
-impl Visitors {
-    fn new(shared: &Shared, app: Arc<App>, connections: TaskTracker) -> Self {
-        let ServerSettings { max_headers, header_timeout, send_timeout, .. } = shared.settings;
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
-            .max_headers(max_headers)
-            .max_buf_size(shared.settings.buffer_bytes());
-        let (places, stop) = (Arc::clone(&shared.places), shared.stop.clone());
-        Self { app, http, places, send_timeout, stop, connections }
-    }
-
+impl Doorman {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             // The place is taken after the connection: a listener that waits for visitors must not hold the last place
@@ -124,12 +104,14 @@ impl Visitors {
                 Ok::<_, io::Error>((accepted, Arc::clone(&self.places).acquire_owned().await.ok()))
             };
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.visitors.stop.cancelled() => return,
                 accepted = accepted => accepted,
             };
             match accepted {
                 Ok(((socket, peer), place)) => {
-                    let visitors = Arc::clone(&self);
+                    // Answers are written whole; waiting to fill a packet would only delay their last bytes.
+                    socket.set_nodelay(true).ok();
+                    let visitors = Arc::clone(&self.visitors);
                     self.connections.spawn(async move {
                         visitors.serve(socket, peer).await;
                         drop(place);
@@ -141,45 +123,5 @@ impl Visitors {
                 }
             }
         }
-    }
-
-    /// Serves one connection until either side has enough of it.
-    async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
-        let _open = Open::new(&self.app);
-        // Answers are written whole; waiting to fill a packet would only delay their last bytes.
-        socket.set_nodelay(true).ok();
-        let visitor = Arc::new(Peer::new(peer.ip()));
-        let service = service_fn(|request| {
-            let (app, visitor) = (Arc::clone(&self.app), Arc::clone(&visitor));
-            async move { Ok::<_, Infallible>(proxy::handle(app, visitor, request).await) }
-        });
-        let stream = TokioIo::new(Stream::new(socket, self.send_timeout));
-        let mut connection = std::pin::pin!(self.http.serve_connection(stream, service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(error = %Causes(&error), client = %peer, "a connection ended early");
-        }
-    }
-}
-
-/// Counts a connection for as long as it lives.
-struct Open<'a>(&'a App);
-
-impl<'a> Open<'a> {
-    fn new(app: &'a App) -> Self {
-        app.metrics.connection_opened();
-        Self(app)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.connection_closed();
     }
 }

@@ -121,6 +121,14 @@ impl Server {
             Ok::<_, io::Error>(stream)
         };
         let stream = timeout(self.connect_timeout, open).await.map_err(|_| "timed out")??;
+        self.connection_over(stream).await
+    }
+
+    /// A connection over an open stream. Its task is spawned.
+    pub(super) async fn connection_over<S>(&self, stream: S) -> Result<Connection, Cause>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let most_head_bytes = self.max_header_bytes.saturating_mul(4);
         let tally = Arc::new(Tally { head_bytes: AtomicUsize::new(0), most_head_bytes });
         let io = TokioIo::new(Watched { stream, tally: Arc::clone(&tally) });
@@ -241,12 +249,12 @@ impl Lease {
 }
 
 /// A socket that counts what arrives.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     tally: Arc<Tally>,
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -255,7 +263,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

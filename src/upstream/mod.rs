@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use self::balance::RoundRobin;
@@ -121,6 +122,18 @@ impl Upstream {
         settings.check(section)?;
         let servers = settings.servers.iter().filter_map(|server| Server::new(server, &settings).ok()).map(Arc::new);
         Ok(Self { servers: servers.collect(), turn: RoundRobin::default(), settings })
+    }
+
+    /// Adds an unused connection over an open stream to those kept for the first server, in whose place whoever holds
+    /// the other end will answer.
+    pub async fn adopt<S>(&self, stream: S) -> Result<(), Cause>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Some(server) = self.servers.first() {
+            server.keep(server.connection_over(stream).await?);
+        }
+        Ok(())
     }
 
     /// Sends the request to the next server and waits for the head of its answer.
