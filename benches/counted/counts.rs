@@ -77,11 +77,7 @@ impl Comparison {
     /// Of `all` steps, or only of those that were counted now.
     pub fn new(committed: &Counts, counted: &Counts, all: bool) -> Self {
         let row = |name: &str| {
-            (
-                name.to_owned(),
-                committed.instructions.get(name).copied(),
-                counted.instructions.get(name).copied(),
-            )
+            (name.to_owned(), committed.instructions.get(name).copied(), counted.instructions.get(name).copied())
         };
         let mut rows: Vec<_> = steps::all().map(|step| row(step.name)).filter(|(.., now)| now.is_some()).collect();
         if all {

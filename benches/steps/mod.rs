@@ -2,8 +2,12 @@
 //! one line in a table.
 
 mod proxy;
+mod request;
+mod sample;
 mod session;
 
+use std::any::Any;
+use std::fmt;
 use std::hint::black_box;
 
 /// A step under the name by which its figures are known.
@@ -13,11 +17,18 @@ pub struct Step {
     pub prepare: fn(usize) -> Run,
 }
 
-pub type Run = Box<dyn FnOnce()>;
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// Gives back what is left, to be dropped where it is not measured.
+pub type Run = Box<dyn FnOnce() -> Box<dyn Any>>;
 
 /// Every step, in the order in which figures are shown.
 pub fn all() -> impl Iterator<Item = &'static Step> {
-    proxy::STEPS.iter().chain(session::STEPS)
+    proxy::STEPS.iter().chain(session::STEPS).chain(request::STEPS)
 }
 
 /// A run of `times` steps, each on an input of its own. What a step makes is dropped in it, as it is on the road.
@@ -27,5 +38,6 @@ fn each<I: 'static, O>(times: usize, mut input: impl FnMut() -> I, step: impl Fn
         for input in inputs {
             black_box(step(black_box(input)));
         }
+        Box::new(())
     })
 }

@@ -87,23 +87,29 @@ fn routing(times: usize, others: usize) -> Run {
     let tables: Vec<Routes> = (0..times.min(8)).map(|_| input()).collect();
     let tables: &'static [Routes] = tables.leak();
     let mut next = tables.iter().cycle();
-    each(times, move || next.next().expect("there is a table"), move |routes| {
-        routes.find(&host, "/cart/items").is_ok()
-    })
+    each(times, move || next.next().expect("there is a table"), move |routes| routes.find(&host, "/cart/items").is_ok())
 }
 
 fn to_backend(times: usize) -> Run {
     let peer = Arc::new(Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     let client = Client::new(peer, &map(&REQUEST), &[]);
-    each(times, || map(&REQUEST), move |mut headers| {
-        headers::to_backend(&mut headers, &client);
-        headers
-    })
+    each(
+        times,
+        || map(&REQUEST),
+        move |mut headers| {
+            headers::to_backend(&mut headers, &client);
+            headers
+        },
+    )
 }
 
 fn to_client(times: usize, cookie: Option<&'static str>) -> Run {
-    each(times, || map(&RESPONSE), move |mut headers| {
-        headers::to_client(&mut headers, cookie.map(HeaderValue::from_static), true);
-        headers
-    })
+    each(
+        times,
+        || map(&RESPONSE),
+        move |mut headers| {
+            headers::to_client(&mut headers, cookie.map(HeaderValue::from_static), true);
+            headers
+        },
+    )
 }

@@ -2,19 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use cloakroom::clock::Timestamp;
-use cloakroom::config::Config;
-use cloakroom::session::Session;
-use cloakroom::session::data::Data;
-use cloakroom::session::expiry::Expiry;
 use cloakroom::session::id::SessionId;
 use cloakroom::session::inject::State;
 use cloakroom::session::patch::SessionPatch;
 use cloakroom::session::plan::plan;
-use cloakroom::store::{Key, Record, Version};
+use cloakroom::store::{Record, Version};
 use hyper::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 
+use super::sample::{ID, NOW, config, id, key, session};
 use super::{Run, Step, each};
 
 pub const STEPS: &[Step] = &[
@@ -49,12 +44,6 @@ pub const STEPS: &[Step] = &[
 
 type Lines = &'static [(&'static str, &'static str)];
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const ID: &str = "k3v9q0z7m2x8c1b6n5a4s3d2f1g0h9j8";
-
-/// About 200 bytes, as sessions are.
-const DATA: &[u8] = br#"{"user_id":4711,"name":"Ann Example","roles":["editor","shop"],"cart":[{"sku":"A-1001","n":2},{"sku":"B-7","n":1}],"visits":41,"csrf":"q8Zl2wXy0TtNn4RrVvEeKkPpHhJjDdSs","theme":"dark","last":1799999900}"#;
-
 const SET: Lines = &[("x-session-set", "theme=light&page=7")];
 const INCREMENT: Lines = &[("x-session-incr", "visits=1")];
 const CYCLE: Lines = &[("x-session-set", "user_id=4712"), ("x-session-action", "cycle")];
@@ -66,31 +55,6 @@ const DJANGO_CACHE: &str = "store = { engine = 'redis', url = 'redis://127.0.0.1
 const INJECT_MORE: &str = "headers = { id = true, id_key = '0123456789abcdef0123456789abcdef', expires_in = true, \
                            expose = ['user_id', 'name', 'roles', 'theme'] }";
 const SIGNED_COOKIE: &str = "cookies = [{ name = 'user', sign = true, secret_key = 'not a secret', secure = true }]";
-
-/// All settings as the defaults have them, but for these.
-fn config(settings: &str) -> Config {
-    let text = format!("{settings}\nupstreams.app.servers = ['http://127.0.0.1:9000']");
-    Config::parse(&text, "these settings").expect("the settings are right")
-}
-
-fn session() -> Session {
-    Session {
-        data: Data::parse(Bytes::from_static(DATA)).expect("is in wire form"),
-        created_at: NOW,
-        saved_at: NOW,
-        expiry: Expiry::Default,
-        retired: None,
-        predecessors: Vec::new(),
-    }
-}
-
-fn id() -> SessionId {
-    SessionId::parse(ID.as_bytes()).expect("is an id")
-}
-
-fn key() -> Key {
-    id().digest()
-}
 
 fn map(lines: Lines) -> HeaderMap {
     lines.iter().map(|(name, value)| (name.parse().expect("is a name"), HeaderValue::from_static(value))).collect()
