@@ -1,12 +1,12 @@
 //! The road of a request: from the visitor's bytes to the backend and back.
 
-mod accept;
+pub mod accept;
 mod access_log;
 mod backend_cookies;
 mod body;
-mod client;
+pub mod client;
 mod error;
-mod headers;
+pub mod headers;
 mod outlive;
 
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use self::access_log::Entry;
 use self::body::{LimitedBody, Source};
 use self::client::Client;
 pub use self::client::Peer;
-use self::error::{Page, ProxyError};
+use self::error::Page;
+pub use self::error::ProxyError;
 use self::outlive::{catch_panic, outlive};
 use crate::app::App;
 use crate::routes::{Route, RouteSettings};
