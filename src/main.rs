@@ -18,6 +18,12 @@ use cloakroom::metrics::Metrics;
 use cloakroom::server::{self, ServerError};
 use cloakroom::store::{self, StoreError};
 use cloakroom::telemetry::{self, Causes};
+use mimalloc::MiMalloc;
+
+/// A request takes some eighty pieces of memory and gives them back; this costs a third of what the system's allocator
+/// takes for it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A reverse proxy that gives server-side sessions to backends that have none.
 #[derive(Debug, Parser)]
