@@ -227,7 +227,7 @@ impl Written {
             let at = |key: &str| format!("routes[{index}].{key}");
             let stale = route.on_store_error == OnStoreError::Stale;
             match route.stale_max_age {
-                _ if stale && !(near && route.near_cache && route.session) => {
+                _ if stale && !(near && route.session) => {
                     let message = "needs a near cache, which this route has not: write store.near_cache.enabled = true";
                     Some(Problem::new(at("on_store_error"), "\"stale\"", message))
                 }

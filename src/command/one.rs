@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -54,7 +55,7 @@ pub(super) async fn delete(records: &Records, id: &SessionId, output: Output) ->
     Ok(Verdict::of(exists))
 }
 
-async fn find(records: &Records, id: &SessionId) -> Result<Option<Stored>, CommandError> {
+async fn find(records: &Records, id: &SessionId) -> Result<Option<Arc<Stored>>, CommandError> {
     let key = records.codec.key(id);
     Ok(patiently(|| records.find(&key)).await?)
 }

@@ -106,11 +106,13 @@ fn an_unknown_engine_is_refused_with_what_was_perhaps_meant() {
 fn old_sessions_are_shown_only_from_a_near_cache() {
     let redis = "[store]\nengine = 'redis'\nurl = 'redis://127.0.0.1'\n";
     let stale = "[[routes]]\nupstream = 'app'\non_store_error = 'stale'\n";
-    Config::parse(&format!("{UPSTREAM}\n{redis}{stale}"), "x").unwrap();
+    for route in ["", "near_cache = false"] {
+        Config::parse(&format!("{UPSTREAM}\n{redis}{stale}{route}"), "x").unwrap();
+    }
     for (text, fault_of) in [
         (stale.to_owned(), "routes[0].on_store_error = \"stale\": needs a near cache"),
         (format!("{redis}near_cache.enabled = false\n{stale}"), "routes[0].on_store_error = \"stale\": needs a near"),
-        (format!("{redis}{stale}near_cache = false"), "routes[0].on_store_error = \"stale\": needs a near"),
+        (format!("{redis}{stale}session = false"), "routes[0].on_store_error = \"stale\": needs a near"),
         (format!("{redis}{stale}stale_max_age = 0"), "routes[0].stale_max_age = 0ns: must be longer than nothing"),
         (
             format!("{redis}[[routes]]\nupstream = 'app'\nstale_max_age = '1m'"),

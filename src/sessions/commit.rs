@@ -1,6 +1,6 @@
 //! Commit: what the backend's answer changes reaches the store before the answer reaches the visitor.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -178,7 +178,7 @@ impl Exchange<'_> {
             }
             let Some(lost) = live else { return Ok(None) };
             match self.sessions.records.find(&lost.key).await? {
-                Some(stored) => live = Some(Live { stored: Arc::new(stored), ..lost }),
+                Some(stored) => live = Some(Live { stored, ..lost }),
                 None => return self.interrupted(Some(&lost.key)),
             }
         }
@@ -285,10 +285,14 @@ impl Exchange<'_> {
 
     /// The store fails: what had to end is ended in the background, as soon as that succeeds.
     fn unreachable(&self, keys: &[Key], forget_cookie: bool, source: StoreError) -> CommitError {
-        for key in keys {
-            // Known to be gone, whenever the store takes it.
-            drop(self.sessions.records.forgetting(key));
-            self.sessions.shared.pending.push(Job::End(key.clone()), &self.sessions.records);
+        let mut waiting = keys.to_vec();
+        let mut ended = HashSet::new();
+        while let Some(key) = waiting.pop() {
+            if ended.insert(key.clone()) {
+                // Known to be gone, whenever the store takes it; and so are its other keys, which nobody can look up now.
+                waiting.extend(self.sessions.records.forget(&key));
+                self.sessions.shared.pending.push(Job::End(key), &self.sessions.records);
+            }
         }
         CommitError::Store { source, cookie: forget_cookie.then(|| self.removal()) }
     }

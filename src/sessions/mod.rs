@@ -169,8 +169,7 @@ impl Sessions {
     async fn find_first(&self, candidates: &[SessionId], near: bool) -> Result<Option<Live>, StoreError> {
         for id in candidates {
             let key = self.records.codec.key(id);
-            let found =
-                if near { self.records.find_near(&key).await? } else { self.records.find(&key).await?.map(Arc::new) };
+            let found = if near { self.records.find_near(&key).await? } else { self.records.find(&key).await? };
             if let Some(stored) = found {
                 return Ok(Some(Live { id: id.clone(), key, stored }));
             }
@@ -178,9 +177,13 @@ impl Sessions {
         Ok(None)
     }
 
+    /// What the near cache has, but for a session whose end only the store has not taken yet.
     fn find_stale(&self, candidates: &[SessionId], age: Duration) -> Option<Live> {
         candidates.iter().find_map(|id| {
             let key = self.records.codec.key(id);
+            if self.shared.pending.ends(&key) {
+                return None;
+            }
             let stored = self.records.find_stale(&key, age)?;
             Some(Live { id: id.clone(), key, stored })
         })

@@ -112,6 +112,13 @@ impl NearCache {
         }
     }
 
+    /// Drops the session, which is to change; what was there.
+    pub(super) fn forget(&self, key: &Key) -> Option<Arc<Stored>> {
+        let mut shard = self.shard(key);
+        shard.changes += 1;
+        shard.remove(key)
+    }
+
     /// The store has no such session any more.
     pub(super) fn gone(&self, key: &Key) {
         self.shard(key).remove(key);
@@ -126,10 +133,10 @@ impl NearCache {
 }
 
 impl Shard {
-    fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.bytes -= entry.bytes;
-        }
+    fn remove(&mut self, key: &Key) -> Option<Arc<Stored>> {
+        let entry = self.entries.remove(key)?;
+        self.bytes -= entry.bytes;
+        Some(entry.stored)
     }
 }
 
@@ -139,9 +146,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Watcher for NearCache {
     fn changed(&self, key: &Key) {
-        let mut shard = self.shard(key);
-        shard.changes += 1;
-        shard.remove(key);
+        self.forget(key);
     }
 
     fn all_changed(&self) {

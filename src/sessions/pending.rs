@@ -71,6 +71,11 @@ impl Pending {
         });
     }
 
+    /// Whether the session under `key` was ended, though the store does not know it yet.
+    pub fn ends(&self, key: &Key) -> bool {
+        self.jobs().contains(&Job::End(key.clone()))
+    }
+
     fn jobs(&self) -> MutexGuard<'_, HashSet<Job>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }

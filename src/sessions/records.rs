@@ -54,28 +54,29 @@ impl Retirement {
 
 impl Records {
     /// The session under `key` that may answer a request now: not past the end of its grace or its absolute time-out,
-    /// whatever the store's own expiry does.
-    pub async fn find(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+    /// whatever the store's own expiry does. The store is asked, and the near cache has then what it answered.
+    pub async fn find(&self, key: &Key) -> Result<Option<Arc<Stored>>, StoreError> {
         let now = self.clock.now();
-        Ok(self.load(key).await?.filter(|stored| self.answers(stored, now)))
+        let near = self.near.as_ref().map(|near| (near, near.mark(key)));
+        let found = self.load(key).await?.filter(|stored| self.answers(stored, now)).map(Arc::new);
+        match (near, &found) {
+            (Some((near, mark)), Some(stored)) => near.keep(key, mark, stored),
+            (Some((near, _)), None) => near.gone(key),
+            (None, _) => {}
+        }
+        Ok(found)
     }
 
     /// As [`Records::find`], from the near cache where that can answer.
     pub async fn find_near(&self, key: &Key) -> Result<Option<Arc<Stored>>, StoreError> {
-        let Some(near) = &self.near else { return Ok(self.find(key).await?.map(Arc::new)) };
+        let Some(near) = &self.near else { return self.find(key).await };
         let now = self.clock.now();
         if let Some(stored) = near.fresh(key).filter(|stored| self.answers(stored, now)) {
             self.metrics.near_cache(NearCacheOutcome::Hit);
             return Ok(Some(stored));
         }
         self.metrics.near_cache(NearCacheOutcome::Miss);
-        let mark = near.mark(key);
-        let found = self.find(key).await?.map(Arc::new);
-        match &found {
-            Some(stored) => near.keep(key, mark, stored),
-            None => near.gone(key),
-        }
-        Ok(found)
+        self.find(key).await
     }
 
     /// What the near cache has of `key` that was read at most `age` ago, for when the store does not answer.
@@ -84,6 +85,12 @@ impl Records {
         let stored = self.near.as_ref()?.stale(key, age).filter(|stored| self.answers(stored, now))?;
         self.metrics.near_cache(NearCacheOutcome::Stale);
         Some(stored)
+    }
+
+    /// Drops what the near cache has of a session that is to end; the keys that end with it.
+    pub(super) fn forget(&self, key: &Key) -> Vec<Key> {
+        let known = self.near.as_ref().and_then(|near| near.forget(key));
+        known.map(|stored| stored.session.links().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether the session may answer a request at `now`.
@@ -134,7 +141,7 @@ impl Records {
     }
 
     /// Takes the session out of the near cache when what is given is dropped.
-    pub(super) fn forgetting<'a>(&'a self, key: &'a Key) -> Forgetting<'a> {
+    fn forgetting<'a>(&'a self, key: &'a Key) -> Forgetting<'a> {
         Forgetting::new(self.near.as_deref(), key)
     }
 
