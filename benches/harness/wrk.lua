@@ -1,11 +1,11 @@
--- For wrk: every request has the cookie of one of the sessions in a file, chosen at random.
+-- For wrk: every request has the Cookie header of one of the lines of a file, chosen at random.
 
 local requests = {}
 
 function init(arguments)
    math.randomseed(os.time())
-   for id in io.lines(arguments[1]) do
-      requests[#requests + 1] = wrk.format("GET", nil, { Cookie = "theme=dark; sessionid=" .. id })
+   for cookie in io.lines(arguments[1]) do
+      requests[#requests + 1] = wrk.format("GET", nil, { Cookie = cookie })
    end
 end
 

@@ -1,0 +1,67 @@
+"""What a measured case is made of."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+from harness.accounts import Server
+from harness.processes import Workplace
+from harness.redis import Redis
+
+RATE = 5000
+
+
+@dataclasses.dataclass
+class Ground:
+    """What all cases share."""
+
+    place: Workplace
+    redis: Redis
+    backend: int
+    sessions: int
+
+
+@dataclasses.dataclass
+class Missing(Exception):
+    """A case that cannot be measured here, and what it lacks."""
+
+    what: str
+
+
+@dataclasses.dataclass
+class Peer:
+    """A running server, and the Cookie header of each session."""
+
+    server: Server
+    cookies: list[str]
+
+
+@dataclasses.dataclass
+class Case:
+    key: str
+    title: str
+    # "forward", "session", "update".
+    group: str
+    start: Callable[[Ground, str], Peer]
+    # The header in which the backend sees the session, if it does.
+    header: str | None = None
+    # Whether it sets the headers that Cloakroom sets besides.
+    forwards: bool = True
+    path: str = "/"
+    # Requests a second where the time of one is measured.
+    rate: int = RATE
+    # Whether it is Cloakroom, and so is measured for another binary too.
+    ours: bool = False
+    # Prints its version.
+    version: tuple[str, ...] = ()
+    # What it lacks here, before anything is started: a program or file, and the Debian package.
+    needs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Binary:
+    """A build of Cloakroom."""
+
+    path: pathlib.Path
+    # Behind the key and the title of its cases.
+    suffix: str = ""
