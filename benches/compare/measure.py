@@ -110,6 +110,8 @@ class Measurement:
             self.miss(case, missing.what)
         except (Fault, OSError) as fault:
             self.fail(case, str(fault))
+            for log in self.ground.place.directory.glob(f"{case.key}*/**/error.log"): say("LOG "+log.read_text()[-1500:])
+            for log in self.ground.place.directory.glob(f"{case.key}.log"): say("LOG "+log.read_text()[-1500:])
 
     def miss(self, case: Case, what: str) -> None:
         say(f"{case.key}: MISSING: {what}")

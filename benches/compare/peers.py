@@ -1,15 +1,15 @@
-"""The peers, in the order of the table."""
+"""The peers. nginx comes first: it is what everything is compared with."""
 
 from harness.nginx import start_nginx
 from harness.sessions import invented
 
+from . import apache, haproxy, lua, node, pingora, relay
 from .case import Case, Ground, Peer
-from .relay import CASES as RELAY
 
 
 def nginx(ground: Ground, name: str) -> Peer:
     return Peer(start_nginx(ground.place, name, ground.backend), invented(ground.sessions))
 
 
-NGINX = Case("nginx", "nginx `proxy_pass`", "forward", nginx, version=("nginx", "-v"))
-CASES = [NGINX, *RELAY]
+NGINX = Case("nginx", "nginx `proxy_pass`", "forward", nginx)
+CASES = [NGINX, *relay.CASES, *haproxy.CASES, *lua.CASES, *pingora.CASES, *apache.CASES, *node.CASES]

@@ -35,8 +35,9 @@ def full_load(server: Server, path: str, cookies: pathlib.Path, seconds: float, 
     after, after_calls = server.cpu_seconds(), redis.calls()
     result = json.loads(output.strip().splitlines()[-1])
     requests = result["requests"]
-    if result["errors"] or not requests:
-        raise Fault(f"{result['errors']} of {requests} requests failed")
+    errors = ", ".join(f"{count} by {kind}" for kind, count in result["errors"].items() if count)
+    if errors or not requests:
+        raise Fault(f"of {requests} requests failed: {errors or 'all'}")
     sent = {name: (calls - before_calls.get(name, 0)) / requests for name, calls in after_calls.items()}
     return Round(
         requests=requests,

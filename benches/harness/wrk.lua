@@ -15,7 +15,9 @@ end
 
 function done(summary, latency)
    local errors = summary.errors
-   local count = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-   local line = '{"requests":%d,"seconds":%f,"errors":%d,"p50_us":%d,"p99_us":%d}\n'
-   io.write(line:format(summary.requests, summary.duration / 1e6, count, latency:percentile(50), latency:percentile(99)))
+   local line = '{"requests":%d,"seconds":%f,"p50_us":%d,"p99_us":%d,'
+      .. '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n'
+   local p50, p99 = latency:percentile(50), latency:percentile(99)
+   io.write(line:format(summary.requests, summary.duration / 1e6, p50, p99,
+      errors.connect, errors.read, errors.write, errors.status, errors.timeout))
 end
