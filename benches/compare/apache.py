@@ -112,19 +112,14 @@ def record(number: int) -> str:
     return urlencode({name: value if isinstance(value, (str, int)) else ",".join(map(str, value)) for name, value in data.items()})
 
 
-def needs(*more: str) -> dict[str, str]:
-    found = {"apache2": "Debian package apache2"} | {f"{MODULES}/mod_{name}.so": "Debian package apache2" for name in USED}
-    return found | {f"{MODULES}/mod_{name}.so": "Debian package apache2" for name in more}
-
-
-def case(key: str, title: str, group: str, start: object, *modules: str, header: str | None = None) -> Case:
-    return Case(key, title, group, start, header=header, needs=needs(*modules))
-
-
 SQLITE = next(iter(pathlib.Path("/usr/lib").glob("*/apr-util-1/apr_dbd_sqlite3*.so")), "/usr/lib/apr-util-1/apr_dbd_sqlite3.so")
+NEEDS = {"apache2": "apache2"} | {f"{MODULES}/mod_{name}.so": "apache2" for name in USED}
+COOKIE_NEEDS = NEEDS | {f"{MODULES}/mod_session_cookie.so": "apache2"}
+DATABASE_NEEDS = NEEDS | {f"{MODULES}/mod_{name}.so": "apache2" for name in ("dbd", "session_dbd")}
+DATABASE_NEEDS[str(SQLITE)] = "libaprutil1-dbd-sqlite3"
+HEADER = "X-Session"
 CASES = [
-    Case("apache", "Apache", "forward", plain, version=("apache2", "-v"), needs=needs()),
-    case("apache_cookie", "Apache, mod_session_cookie", "session", in_cookie, "session_cookie", header="X-Session"),
-    case("apache_dbd", "Apache, mod_session_dbd on SQLite", "session", in_database, "dbd", "session_dbd", header="X-Session"),
+    Case("apache", "Apache", "forward", plain, version=("apache2", "-v"), needs=NEEDS),
+    Case("apache_cookie", "Apache, mod_session_cookie", "session", in_cookie, header=HEADER, needs=COOKIE_NEEDS),
+    Case("apache_dbd", "Apache, mod_session_dbd on SQLite", "session", in_database, header=HEADER, needs=DATABASE_NEEDS),
 ]
-CASES[-1].needs[str(SQLITE)] = "Debian package libaprutil1-dbd-sqlite3"

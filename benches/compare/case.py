@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from harness.accounts import Server
-from harness.processes import Workplace
+from harness.processes import Workplace, find
 from harness.redis import Redis
 
 RATE = 5000
@@ -54,14 +54,12 @@ class Case:
     ours: bool = False
     # Prints its version.
     version: tuple[str, ...] = ()
-    # What it lacks here, before anything is started: a program or file, and the Debian package.
+    # Programs and files that have to be there, each with its Debian package.
     needs: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def lacks(self) -> dict[str, str]:
+        return {what: package for what, package in self.needs.items() if not there(what)}
 
-@dataclasses.dataclass
-class Binary:
-    """A build of Cloakroom."""
 
-    path: pathlib.Path
-    # Behind the key and the title of its cases.
-    suffix: str = ""
+def there(what: str) -> bool:
+    return pathlib.Path(what).exists() if what.startswith("/") else find(what) is not None

@@ -39,5 +39,5 @@ def haproxy(ground: Ground, name: str) -> Peer:
     return Peer(server, invented(ground.sessions))
 
 
-NEEDS = {"haproxy": "Debian package haproxy"}
+NEEDS = {"haproxy": "haproxy"}
 CASES = [Case("haproxy", "HAProxy", "forward", haproxy, version=("haproxy", "-v"), needs=NEEDS)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from harness.idle import idle_kib
 from harness.load import Latency, Round, fixed_rate, full_load
-from harness.processes import Fault, find, say
+from harness.processes import Fault, say
 from harness.sessions import check_forwarding, check_sessions
 from harness.syscalls import counting
 
@@ -78,9 +78,9 @@ class Measurement:
         one.syscalls = calls / round.requests
 
     def start(self, case: Case) -> None:
-        lacking = [f"`{what}` ({package})" for what, package in case.needs.items() if not there(what)]
+        lacking = set(case.lacks().values())
         if lacking:
-            self.miss(case, ", ".join(lacking))
+            self.miss(case, f"Debian package {', '.join(sorted(lacking))} (--install)")
             return
         with self.guarded(case):
             say(f"{case.key}: starting, {self.ground.sessions} sessions")
@@ -110,8 +110,6 @@ class Measurement:
             self.miss(case, missing.what)
         except (Fault, OSError) as fault:
             self.fail(case, str(fault))
-            for log in self.ground.place.directory.glob(f"{case.key}*/**/error.log"): say("LOG "+log.read_text()[-1500:])
-            for log in self.ground.place.directory.glob(f"{case.key}.log"): say("LOG "+log.read_text()[-1500:])
 
     def miss(self, case: Case, what: str) -> None:
         say(f"{case.key}: MISSING: {what}")
@@ -122,6 +120,3 @@ class Measurement:
         self.failed[case.title] = why.splitlines()[0]
         self.running = [one for one in self.running if one.case is not case]
 
-
-def there(what: str) -> bool:
-    return pathlib.Path(what).exists() if what.startswith("/") else find(what) is not None

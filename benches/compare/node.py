@@ -17,7 +17,7 @@ from .case import Case, Ground, Peer
 SOURCE = pathlib.Path(__file__).parent / "node"
 FILES = ("package.json", "package-lock.json", "server.js")
 SECRET = "not a secret"
-NEEDS = {"node": "Debian package nodejs", "npm": "Debian package npm"}
+NEEDS = {"node": "nodejs", "npm": "npm"}
 VERSION = ("node", "--version")
 # A second: what Node serves on one core with sessions, and room to spare.
 RATE = 1000

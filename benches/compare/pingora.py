@@ -27,13 +27,14 @@ def plain(ground: Ground, name: str) -> Peer:
 
 
 def with_get(ground: Ground, name: str) -> Peer:
-    port, database = free_port(), ground.redis.database()
-    ground.redis.store(database, [(f"session:{session_id(number)}", session(number)) for number in range(ground.sessions)])
+    port, database = free_port(), ground.redis.filled(session_id, session, ground.sessions)
     command = [built(), port, ground.backend, ground.redis.url(database)]
     return Peer(ground.place.start(name, command, port, PROXY_CORE), invented(ground.sessions))
 
 
+# For the zlib that it compiles.
+NEEDS = {"cmake": "cmake"}
 CASES = [
-    Case("pingora", "pingora", "forward", plain),
-    Case("pingora_get", "pingora, one Redis GET each", "session", with_get, header="X-Session-Data"),
+    Case("pingora", "pingora", "forward", plain, needs=NEEDS),
+    Case("pingora_get", "pingora, one Redis GET each", "session", with_get, header="X-Session-Data", needs=NEEDS),
 ]

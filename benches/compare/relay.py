@@ -18,8 +18,7 @@ def relay(ground: Ground, name: str) -> Peer:
 
 
 def relay_get(ground: Ground, name: str) -> Peer:
-    port, database = free_port(), ground.redis.database()
-    ground.redis.store(database, [(f"session:{session_id(number)}", session(number)) for number in range(ground.sessions)])
+    port, database = free_port(), ground.redis.filled(session_id, session, ground.sessions)
     command = [compiled(SOURCE), port, ground.backend, ground.redis.port, database]
     return Peer(ground.place.start(name, command, port, PROXY_CORE), invented(ground.sessions))
 

@@ -63,8 +63,8 @@ class Latency:
 
 def fixed_rate(server: Server, path: str, cookies: pathlib.Path, rate: float, seconds: float) -> Latency:
     """Poisson arrivals; times count from when a request was meant to leave."""
-    command = ["taskset", "-c", OTHER_CORE, rate_program(), server.port, path, cookies, rate, seconds, CONNECTIONS]
-    result = json.loads(run(*command, limit=seconds + 30))
+    command = [rate_program(), server.port, path, cookies, rate, seconds, CONNECTIONS]
+    result = json.loads(run("taskset", "-c", OTHER_CORE, *command, limit=seconds + 30))
     if result["failed"]:
         raise Fault(f"{result['failed']} of {result['requests']} requests failed at a fixed rate")
     served = result["requests"] / result["seconds"]

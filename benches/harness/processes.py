@@ -88,11 +88,11 @@ def run(*command: object, limit: float, cwd: pathlib.Path | None = None) -> str:
     """What a program printed. It must succeed, in time."""
     words = list(map(str, command))
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=limit, check=False, cwd=cwd)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=limit, check=False, cwd=cwd)
     except subprocess.TimeoutExpired as slow:
         raise Fault(f"{words[0]} did not end in {limit:.0f} seconds") from slow
     if done.returncode:
-        raise Fault(f"{' '.join(words)} ended with {done.returncode}: {done.stdout[-2000:]}")
+        raise Fault(f"{pathlib.Path(words[0]).name} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
 
 

@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .accounts import Server
 from .processes import OTHER_CORE, Fault, Workplace, free_port
@@ -37,6 +37,12 @@ class Redis:
                 connection.sendall(b"".join(command("SET", key, value, "EX", "3600") for key, value in some))
                 for _ in some:
                     expect(answers.readline())
+
+    def filled(self, name: Callable[[int], str], value: Callable[[int], str], count: int) -> int:
+        """The number of a new database with so many sessions."""
+        database = self.database()
+        self.store(database, [(f"session:{name(number)}", value(number)) for number in range(count)])
+        return database
 
     def calls(self) -> dict[str, int]:
         """How often which command was called since the start; those of scripts count too."""

@@ -13,7 +13,7 @@ const { createClient } = require('redis');
 const [port, backend, redis, secret] = process.argv.slice(2);
 const proxy = httpProxy.createProxyServer({
   target: `http://127.0.0.1:${backend}`,
-  agent: new http.Agent({ keepAlive: true, maxSockets: 64 }),
+  agent: new http.Agent({ keepAlive: true }),
   xfwd: true,
 });
 
