@@ -109,7 +109,9 @@ def fill(file: pathlib.Path, count: int) -> None:
 def record(number: int) -> str:
     """What these modules store: names and values without types."""
     data = json.loads(session(number))
-    return urlencode({name: value if isinstance(value, (str, int)) else ",".join(map(str, value)) for name, value in data.items()})
+    return urlencode(
+        {name: value if isinstance(value, (str, int)) else ",".join(map(str, value)) for name, value in data.items()}
+    )
 
 
 SQLITE = next(iter(pathlib.Path("/usr/lib").glob("*/apr-util-1/apr_dbd_sqlite3*.so")), "/usr/lib/apr-util-1/apr_dbd_sqlite3.so")

@@ -24,7 +24,16 @@ def install(*needs: dict[str, str]) -> None:
         as_root("install", "-m", "755", "/dev/stdin", str(POLICY), text="#!/bin/sh\nexit 101\n")
     try:
         as_root("apt-get", "update", "-qq")
-        as_root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends", *sorted(missing))
+        as_root(
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            *sorted(missing),
+        )
     finally:
         if ours:
             as_root("rm", "-f", str(POLICY))

@@ -18,6 +18,7 @@ from .case import Case, Ground, Missing, Peer
 class Plan:
     """How much is measured."""
 
+    warm_seconds: int
     rounds: int
     seconds: int
     sessions: int
@@ -54,7 +55,8 @@ class Measurement:
             self.start(case)
         # Before any load: what a process has freed and uses again would not show.
         self.every("idle connections", self.take_idle)
-        self.every("warming up", lambda one: self.load(one, 1))
+        if self.plan.warm_seconds:
+            self.every("warming up", lambda one: self.load(one, self.plan.warm_seconds))
         for number in range(1, self.plan.rounds + 1):
             self.every(f"round {number} of {self.plan.rounds}", self.take_round)
         for number in range(1, self.plan.rate_rounds + 1):
@@ -119,4 +121,3 @@ class Measurement:
         say(f"{case.key}: FAILED: {why}")
         self.failed[case.title] = why.splitlines()[0]
         self.running = [one for one in self.running if one.case is not case]
-

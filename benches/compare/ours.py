@@ -18,9 +18,9 @@ Store = Callable[[Ground, str, pathlib.Path], str]
 def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
     """All cases of one build."""
 
-    def case(key: str, title: str, group: str, store: Store, **more: object) -> Case:
+    def case(key: str, title: str, group: str, store: Store, path: str = "/") -> Case:
         title = f"Cloakroom, {title}" + (" (the other one)" if suffix else "")
-        return Case(key + suffix, title, group, with_sessions(binary, store), DATA, ours=True, **more)
+        return Case(key + suffix, title, group, with_sessions(binary, store), DATA, path=path, ours=True)
 
     plain = "Cloakroom, route without sessions" + (" (the other one)" if suffix else "")
     return [

@@ -32,8 +32,8 @@ def with_get(ground: Ground, name: str) -> Peer:
     return Peer(ground.place.start(name, command, port, PROXY_CORE), invented(ground.sessions))
 
 
-# For the zlib that it compiles.
-NEEDS = {"cmake": "cmake"}
+# The latter for the zlib that it compiles.
+NEEDS = {"cargo": "cargo", "cmake": "cmake"}
 CASES = [
     Case("pingora", "pingora", "forward", plain, needs=NEEDS),
     Case("pingora_get", "pingora, one Redis GET each", "session", with_get, header="X-Session-Data", needs=NEEDS),

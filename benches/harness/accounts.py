@@ -40,8 +40,8 @@ class Server:
 
     def resident_kib(self) -> int:
         """Pages that processes share are counted in each: only differences mean something."""
-        status = (pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
-        return sum(int(re.search(r"VmRSS:\s+(\d+)", text)[1]) for text in status)
+        status = "".join(pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
+        return sum(map(int, re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)))
 
     def steady_kib(self, seconds: float = STEADY_SECONDS) -> int:
         """Resident memory once it has not moved for so long. What never rests is taken as it is after a minute."""

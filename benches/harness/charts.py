@@ -12,13 +12,13 @@ STYLE = """
   .title { font-size: 16px; font-weight: 600; } .quiet { fill: #59636e; font-size: 12px; }
   .strong { font-weight: 600; } .end { text-anchor: end; } .middle { text-anchor: middle; }
   .grid { stroke: #d1d9e0; stroke-width: 1; } .mark { stroke: #59636e; stroke-width: 1.5; stroke-dasharray: 4 3; }
-  .paper { fill: #ffffff; }
+  .paper { fill: #ffffff; } .over { paint-order: stroke; stroke: #ffffff; stroke-width: 5; }
   .ours { fill: #0969da; } .peer { fill: #8c959f; } .base { fill: #59636e; }
   .line { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
   .s0 { stroke: #0969da; } .s1 { stroke: #bc4c00; } .s2 { stroke: #1a7f37; } .s3 { stroke: #8250df; } .s4 { stroke: #59636e; }
   .f0 { fill: #0969da; } .f1 { fill: #bc4c00; } .f2 { fill: #1a7f37; } .f3 { fill: #8250df; } .f4 { fill: #59636e; }
   @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3; } .quiet { fill: #9198a1; } .grid { stroke: #3d444d; } .mark { stroke: #9198a1; } .paper { fill: #0d1117; }
+    text { fill: #e6edf3; } .quiet { fill: #9198a1; } .grid { stroke: #3d444d; } .mark { stroke: #9198a1; } .paper { fill: #0d1117; } .over { stroke: #0d1117; }
     .ours { fill: #4493f8; } .peer { fill: #656c76; } .base { fill: #9198a1; }
     .s0 { stroke: #4493f8; } .s1 { stroke: #f0883e; } .s2 { stroke: #3fb950; } .s3 { stroke: #ab7df8; } .s4 { stroke: #9198a1; }
     .f0 { fill: #4493f8; } .f1 { fill: #f0883e; } .f2 { fill: #3fb950; } .f3 { fill: #ab7df8; } .f4 { fill: #9198a1; }
@@ -59,7 +59,8 @@ def bars(title: str, subtitle: str, groups: Sequence[tuple[str, Sequence[Bar]]],
             if cut:
                 # A gap near the end says that the bar goes on.
                 parts.append(f'<path class="paper" d="M{left + length - 22:.1f} {y + 21}l7 -21h5l-7 21z"/>')
-            parts.append(text(left + length + 7, y + 15, f"{number(bar.value)} {bar.note}".strip(), "strong" if cut else ""))
+            words = f"{bar.value:.2f}  {bar.note}".strip()
+            parts.append(text(left + length + 7, y + 15, words, "over strong" if cut else "over"))
             y += step
         y += 26
     y -= 20
@@ -70,7 +71,7 @@ def bars(title: str, subtitle: str, groups: Sequence[tuple[str, Sequence[Bar]]],
 
 def curves(title: str, subtitle: str, x_name: str, y_name: str, series: Sequence[Curve], log_x: bool = False) -> str:
     """Lines over a common x axis; the y axis begins at zero, so that flat looks flat."""
-    left, top, right, height = 70, 80, 200, 300
+    left, top, right, height = 70, 92, 200, 300
     width = WIDTH - left - right
     ticks_x = sorted({x for curve in series for x, _ in curve.points})
     place = math.log if log_x else float
@@ -105,9 +106,9 @@ def curves(title: str, subtitle: str, x_name: str, y_name: str, series: Sequence
 def names(series: Sequence[Curve], heights: Sequence[float], x: float) -> list[str]:
     """Each curve's name beside its end, moved down where two would lie on each other."""
     parts, free = [], -math.inf
-    for y, index in sorted(zip(heights, range(len(series)))):
+    for y, index in sorted(zip(heights, range(len(series)), strict=True)):
         free = max(y, free + 18)
-        parts.append(f'<text class="f{index % COLOURS} strong" x="{x:.1f}" y="{free + 4:.1f}">{escape(series[index].name)}</text>')
+        parts.append(text(x, free + 4, series[index].name, f"f{index % COLOURS} strong"))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP client for many connections at once, to create sessions, look at what a backend sees and leave connections idle."""
+"""A small HTTP client for many connections at once: creates sessions, asks what a backend sees, leaves connections idle."""
 
 import dataclasses
 import re
@@ -67,7 +67,7 @@ def exchange(port: int, requests: Iterable[tuple[str, str | None]], connections:
             pending = iter(requests)
             while True:
                 busy = []
-                for connection, (path, cookie) in zip(opened, pending):
+                for connection, (path, cookie) in zip(opened, pending, strict=False):
                     connection.send(path, cookie)
                     busy.append(connection)
                 if not busy:

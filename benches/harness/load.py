@@ -27,7 +27,9 @@ class Round:
     commands: dict[str, float]
 
 
-def full_load(server: Server, path: str, cookies: pathlib.Path, seconds: float, redis: Redis, connections: int = CONNECTIONS) -> Round:
+def full_load(
+    server: Server, path: str, cookies: pathlib.Path, seconds: float, redis: Redis, connections: int = CONNECTIONS
+) -> Round:
     """wrk on one core as fast as it goes, each request with one line of the file as its Cookie header."""
     before_calls, before = redis.calls(), server.cpu_seconds()
     wrk = ["taskset", "-c", OTHER_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
@@ -45,7 +47,7 @@ def full_load(server: Server, path: str, cookies: pathlib.Path, seconds: float, 
         requests_per_second=requests / result["seconds"],
         p50_us=result["p50_us"],
         p99_us=result["p99_us"],
-        commands={name: calls for name, calls in sent.items() if calls > 0.01},
+        commands={name: calls for name, calls in sent.items() if calls},
     )
 
 

@@ -13,11 +13,10 @@ from .processes import find
 
 def machine() -> dict:
     models = re.findall(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    memory = re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
     return {
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gib": round(int(memory[1]) / 2**20, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),
         "load_before": os.getloadavg()[0],
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -29,7 +28,9 @@ def first_line(*command: str) -> str:
     if not program:
         return "not installed"
     done = subprocess.run([program, *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    line = done.stdout.strip().splitlines()[0] if done.stdout.strip() else "unknown"
+    if done.returncode or not done.stdout.strip():
+        return "unknown"
+    line = done.stdout.strip().splitlines()[0]
     return re.sub(r"^\w+ version: ", "", line)
 
 
