@@ -16,15 +16,14 @@ Store = Callable[[Ground, str, pathlib.Path], str]
 
 
 def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
-    """All cases of one build."""
+    """All cases of one build; one with a suffix is the other build, that it is compared with."""
+    build = "The other build" if suffix else "Cloakroom"
 
     def case(key: str, title: str, group: str, store: Store, path: str = "/") -> Case:
-        title = f"Cloakroom, {title}" + (" (the other one)" if suffix else "")
-        return Case(key + suffix, title, group, with_sessions(binary, store), DATA, path=path, ours=True)
+        return Case(key + suffix, f"{build}, {title}", group, with_sessions(binary, store), DATA, path=path, ours=True)
 
-    plain = "Cloakroom, route without sessions" + (" (the other one)" if suffix else "")
     return [
-        Case("plain" + suffix, plain, "forward", without_sessions(binary), ours=True),
+        Case("plain" + suffix, f"{build}, route without sessions", "forward", without_sessions(binary), ours=True),
         case("near_cache", "near cache hot", "session", redis(True)),
         case("get", "one Redis GET each", "session", redis(False)),
         case("memory", "`memory`", "session", lambda *_: 'engine = "memory"'),

@@ -51,13 +51,6 @@ class Redis:
             text = answer.read(int(answer.readline()[1:])).decode()
         return {name: int(calls) for name, calls in re.findall(r"cmdstat_([^:]+):calls=(\d+)", text) if name != "info"}
 
-    def memory(self) -> int:
-        """Bytes that are in use."""
-        with socket.create_connection(("127.0.0.1", self.port), 10) as connection, connection.makefile("rb") as answer:
-            connection.sendall(command("INFO", "memory"))
-            text = answer.read(int(answer.readline()[1:])).decode()
-        return int(re.search(r"used_memory:(\d+)", text)[1])
-
 
 def command(*words: str) -> bytes:
     parts = [word.encode() for word in words]
