@@ -25,7 +25,7 @@ class Plan:
     idle_connections: int
     idle_steady_seconds: float
     rate_rounds: int
-    rate_seconds: int
+    rate_seconds: float
     syscalls: bool
 
 

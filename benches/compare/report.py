@@ -78,7 +78,8 @@ def markdown(results: dict) -> str:
     goals = goal_table(results)
     if goals:
         parts.append("## Goals\n\n" + goals)
-    parts.append("## Machine\n\n" + sentence(results["machine"], results["versions"]))
+    others = f"Other programs took {results['machine']['others']:.0%} of its CPU time meanwhile."
+    parts.append(f"## Machine\n\n{sentence(results['machine'], results['versions'])} {others}")
     return "\n\n".join(parts) + "\n"
 
 
