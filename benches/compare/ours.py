@@ -1,0 +1,63 @@
+"""Cloakroom in its cases."""
+
+import pathlib
+from collections.abc import Callable
+
+from harness.cloakroom import near_cache, route, start_cloakroom
+from harness.sessions import created, invented
+
+from .case import Case, Ground, Missing, Peer
+
+# Of the backend's headers, the one that has the whole session.
+DATA = "X-Session-Data"
+KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+Store = Callable[[Ground, str, pathlib.Path], str]
+
+
+def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
+    """All cases of one build; one with a suffix is the other build, that it is compared with."""
+    build = "The other build" if suffix else "Cloakroom"
+
+    def case(key: str, title: str, group: str, store: Store, path: str = "/") -> Case:
+        return Case(key + suffix, f"{build}, {title}", group, with_sessions(binary, store), DATA, path=path, ours=True)
+
+    return [
+        Case("plain" + suffix, f"{build}, route without sessions", "forward", without_sessions(binary), ours=True),
+        case("near_cache", "near cache hot", "session", redis(True)),
+        case("get", "one Redis GET each", "session", redis(False)),
+        case("memory", "`memory`", "session", lambda *_: 'engine = "memory"'),
+        case("db", "`db` on SQLite", "session", lambda ground, name, _: sqlite(ground, name)),
+        case("signed_cookies", "`signed_cookies`", "session", lambda *_: f'engine = "signed_cookies"\nkeys = ["{KEY}"]'),
+        case("update", "changed by every response", "update", redis(False), path="/update"),
+    ]
+
+
+def without_sessions(binary: pathlib.Path) -> Callable[[Ground, str], Peer]:
+    def start(ground: Ground, name: str) -> Peer:
+        server = start_cloakroom(ground.place, name, binary, ground.backend, 'engine = "memory"', route(False))
+        return Peer(server, invented(ground.sessions))
+
+    return start
+
+
+def with_sessions(binary: pathlib.Path, store: Store) -> Callable[[Ground, str], Peer]:
+    def start(ground: Ground, name: str) -> Peer:
+        server = start_cloakroom(ground.place, name, binary, ground.backend, store(ground, name, binary), route(True))
+        return Peer(server, created(server.port, ground.sessions))
+
+    return start
+
+
+def redis(cached: bool) -> Store:
+    def store(ground: Ground, _: str, binary: pathlib.Path) -> str:
+        lines = near_cache(binary, ground.place, cached)
+        if cached and lines is None:
+            raise Missing("a build of Cloakroom that has the near cache")
+        return f'engine = "redis"\nurl = "{ground.redis.url(ground.redis.database())}"\n{lines or ""}'
+
+    return store
+
+
+def sqlite(ground: Ground, name: str) -> str:
+    return f'engine = "db"\nurl = "sqlite://{ground.place.directory}/{name}.sqlite3"'

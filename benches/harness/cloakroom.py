@@ -1,0 +1,64 @@
+"""Cloakroom with a configuration of its own."""
+
+import pathlib
+import subprocess
+
+from .accounts import Server
+from .processes import PROXY_CORE, Workplace, free_port
+
+CONF = """\
+[server]
+listen = ["127.0.0.1:{port}"]
+workers = 1
+max_connections = 20000
+header_timeout = "5m"
+{server}
+[upstreams.app]
+servers = ["http://127.0.0.1:{backend}"]
+{routes}
+[store]
+{store}
+[log]
+access = false
+"""
+ROUTE = '[[routes]]\nupstream = "app"\nsession = {session}\n'
+NEAR_CACHE = "[store.near_cache]\nenabled = {enabled}\n"
+
+
+def route(session: bool) -> str:
+    return ROUTE.format(session=str(session).lower())
+
+
+def configuration(port: int, backend: int, store: str, routes: str, server: str = "") -> str:
+    return CONF.format(port=port, backend=backend, store=store, routes=routes, server=server)
+
+
+def near_cache(binary: pathlib.Path, place: Workplace, enabled: bool) -> str | None:
+    """The lines that turn it on or off; none if this binary does not know how."""
+    lines = NEAR_CACHE.format(enabled=str(enabled).lower())
+    store = f'engine = "redis"\nurl = "redis://127.0.0.1:1/0"\n{lines}'
+    return lines if accepts(binary, place, configuration(1, 1, store, route(True))) else None
+
+
+def accepts(binary: pathlib.Path, place: Workplace, text: str) -> bool:
+    file = place.directory / "accepts.toml"
+    file.write_text(text)
+    done = subprocess.run([binary, "check", "--config", file], capture_output=True, check=False, timeout=30)
+    return done.returncode == 0
+
+
+def start_cloakroom(
+    place: Workplace,
+    name: str,
+    binary: pathlib.Path,
+    backend: int,
+    store: str,
+    routes: str,
+    server: str = "",
+    core: int = PROXY_CORE,
+) -> Server:
+    """`store` is the body of [store], `routes` are whole tables, `server` more lines of [server]."""
+    port = free_port()
+    file = place.directory / f"{name}.toml"
+    file.write_text(configuration(port, backend, store, routes, server))
+    return place.start(name, [binary, "serve", "--config", file], port, core)

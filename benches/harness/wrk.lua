@@ -1,0 +1,23 @@
+-- For wrk: every request has the Cookie header of one of the lines of a file, chosen at random.
+
+local requests = {}
+
+function init(arguments)
+   math.randomseed(os.time())
+   for cookie in io.lines(arguments[1]) do
+      requests[#requests + 1] = wrk.format("GET", nil, { Cookie = cookie })
+   end
+end
+
+function request()
+   return requests[math.random(#requests)]
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   local line = '{"requests":%d,"seconds":%f,"p50_us":%d,"p99_us":%d,'
+      .. '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n'
+   local p50, p99 = latency:percentile(50), latency:percentile(99)
+   io.write(line:format(summary.requests, summary.duration / 1e6, p50, p99,
+      errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+end
