@@ -45,6 +45,10 @@ class Case:
     start: Callable[[Ground, str], Peer]
     # The header in which the backend sees the session, if it does.
     header: str | None = None
+    # How often it asks Redis for a session at each request.
+    gets: int = 0
+    # Whether every session is asked for right before each round, so that what is cached for a time is there.
+    hot: bool = False
     # Whether it sets the headers that Cloakroom sets besides.
     forwards: bool = True
     path: str = "/"

@@ -10,6 +10,8 @@ from .case import there
 
 # Debian starts what it installs unless this file says no. One that is there already has its reasons, and stays.
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
+# Nor shall these start with the machine.
+SERVICES = {"apache2", "haproxy", "nginx", "redis-server"}
 
 
 def install(*needs: dict[str, str]) -> None:
@@ -24,16 +26,11 @@ def install(*needs: dict[str, str]) -> None:
         as_root("install", "-m", "755", "/dev/stdin", str(POLICY), text="#!/bin/sh\nexit 101\n")
     try:
         as_root("apt-get", "update", "-qq")
-        as_root(
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-            *sorted(missing),
-        )
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends"]
+        as_root(*apt, *sorted(missing))
+        if pathlib.Path("/run/systemd/system").exists():
+            for service in sorted(SERVICES & missing):
+                as_root("systemctl", "disable", service)
     finally:
         if ours:
             as_root("rm", "-f", str(POLICY))

@@ -58,6 +58,6 @@ def lua(write: str) -> Callable[[Ground, str], Peer]:
 
 NEEDS = {f"{FOLDER}/ngx_http_lua_module.so": "libnginx-mod-http-lua"}
 CASES = [
-    Case("lua_get", "nginx + Lua, one Redis GET each", "session", lua(""), header="X-Session-Data", needs=NEEDS),
-    Case("lua_set", "nginx + Lua, GET and SET each", "update", lua(WRITE), header="X-Session-Data", needs=NEEDS),
+    Case("lua_get", "nginx + Lua, one Redis GET each", "session", lua(""), header="X-Session-Data", gets=1, needs=NEEDS),
+    Case("lua_set", "nginx + Lua, GET and SET each", "update", lua(WRITE), header="X-Session-Data", gets=1, needs=NEEDS),
 ]

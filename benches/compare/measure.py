@@ -73,6 +73,7 @@ class Measurement:
 
     def take_latency(self, one: Running) -> None:
         case = one.case
+        self.heat(one)
         one.latencies.append(fixed_rate(one.peer.server, case.path, one.cookies, case.rate, self.plan.rate_seconds))
 
     def take_syscalls(self, one: Running) -> None:
@@ -102,7 +103,17 @@ class Measurement:
                 action(one)
 
     def load(self, one: Running, seconds: int) -> Round:
-        return full_load(one.peer.server, one.case.path, one.cookies, seconds, self.ground.redis)
+        self.heat(one)
+        round = full_load(one.peer.server, one.case.path, one.cookies, seconds, self.ground.redis)
+        asked = round.commands.get("get", 0)
+        # Some more are under way when the load ends.
+        if abs(asked - one.case.gets) > 0.3:
+            raise Fault(f"it asked Redis {asked:.2f} times a request instead of {one.case.gets} times")
+        return round
+
+    def heat(self, one: Running) -> None:
+        if one.case.hot:
+            check_sessions(one.peer.server.port, one.peer.cookies, one.case.header)
 
     @contextlib.contextmanager
     def guarded(self, case: Case) -> Iterator[None]:

@@ -72,6 +72,7 @@ CASES = [
         "session",
         with_sessions,
         header="X-Session-Data",
+        gets=1,
         needs=NEEDS,
         rate=RATE,
     ),

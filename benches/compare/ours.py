@@ -1,5 +1,6 @@
 """Cloakroom in its cases."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from harness.sessions import created, invented
 
 from .case import Case, Ground, Missing, Peer
 
+# Behind the key of each case of the build that this one is compared with.
+OTHER = "-other"
 # Of the backend's headers, the one that has the whole session.
 DATA = "X-Session-Data"
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -19,17 +22,18 @@ def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
     """All cases of one build; one with a suffix is the other build, that it is compared with."""
     build = "The other build" if suffix else "Cloakroom"
 
-    def case(key: str, title: str, group: str, store: Store, path: str = "/") -> Case:
-        return Case(key + suffix, f"{build}, {title}", group, with_sessions(binary, store), DATA, path=path, ours=True)
+    def case(key: str, title: str, group: str, store: Store, gets: int = 0, path: str = "/") -> Case:
+        start = with_sessions(binary, store)
+        return Case(key + suffix, f"{build}, {title}", group, start, header=DATA, gets=gets, path=path, ours=True)
 
     return [
         Case("plain" + suffix, f"{build}, route without sessions", "forward", without_sessions(binary), ours=True),
-        case("near_cache", "near cache hot", "session", redis(True)),
-        case("get", "one Redis GET each", "session", redis(False)),
+        dataclasses.replace(case("near_cache", "near cache hot", "session", redis(True)), hot=True),
+        case("get", "one Redis GET each", "session", redis(False), gets=1),
         case("memory", "`memory`", "session", lambda *_: 'engine = "memory"'),
         case("db", "`db` on SQLite", "session", lambda ground, name, _: sqlite(ground, name)),
         case("signed_cookies", "`signed_cookies`", "session", lambda *_: f'engine = "signed_cookies"\nkeys = ["{KEY}"]'),
-        case("update", "changed by every response", "update", redis(False), path="/update"),
+        case("update", "changed by every response", "update", redis(False), gets=1, path="/update"),
     ]
 
 
@@ -51,10 +55,12 @@ def with_sessions(binary: pathlib.Path, store: Store) -> Callable[[Ground, str],
 
 def redis(cached: bool) -> Store:
     def store(ground: Ground, _: str, binary: pathlib.Path) -> str:
-        lines = near_cache(binary, ground.place, cached)
-        if cached and lines is None:
+        plain = f'engine = "redis"\nurl = "{ground.redis.url(ground.redis.database())}"'
+        found = near_cache(binary, ground.place, plain, cached)
+        if found is None and cached:
             raise Missing("a build of Cloakroom that has the near cache")
-        return f'engine = "redis"\nurl = "{ground.redis.url(ground.redis.database())}"\n{lines or ""}'
+        # A build that cannot turn it off has none.
+        return found or plain
 
     return store
 

@@ -36,5 +36,5 @@ def with_get(ground: Ground, name: str) -> Peer:
 NEEDS = {"cargo": "cargo", "cmake": "cmake"}
 CASES = [
     Case("pingora", "pingora", "forward", plain, needs=NEEDS),
-    Case("pingora_get", "pingora, one Redis GET each", "session", with_get, header="X-Session-Data", needs=NEEDS),
+    Case("pingora_get", "pingora, one Redis GET each", "session", with_get, header="X-Session-Data", gets=1, needs=NEEDS),
 ]

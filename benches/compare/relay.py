@@ -25,5 +25,7 @@ def relay_get(ground: Ground, name: str) -> Peer:
 
 CASES = [
     Case("relay", "byte relay (the floor)", "forward", relay, forwards=False),
-    Case("relay_get", "byte relay + Redis GET (the floor)", "session", relay_get, header="X-Session-Data", forwards=False),
+    Case(
+        "relay_get", "byte relay + Redis GET (the floor)", "session", relay_get, header="X-Session-Data", gets=1, forwards=False
+    ),
 ]

@@ -1,6 +1,5 @@
 """What a running server has used, by /proc."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -17,7 +16,6 @@ STEADY_LIMIT = 60.0
 class Server:
     pid: int
     port: int
-    log: pathlib.Path
 
     def pids(self) -> list[int]:
         """The process and all its descendants."""
@@ -53,9 +51,3 @@ class Server:
             if now != last:
                 last, since = now, time.monotonic()
         return last
-
-    def alive(self) -> bool:
-        with contextlib.suppress(OSError):
-            state = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-            return state != "Z"
-        return False

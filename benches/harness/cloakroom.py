@@ -33,14 +33,14 @@ def configuration(port: int, backend: int, store: str, routes: str, server: str 
     return CONF.format(port=port, backend=backend, store=store, routes=routes, server=server)
 
 
-def near_cache(binary: pathlib.Path, place: Workplace, enabled: bool) -> str | None:
-    """The lines that turn it on or off; none if this binary does not know how."""
-    lines = NEAR_CACHE.format(enabled=str(enabled).lower())
-    store = f'engine = "redis"\nurl = "redis://127.0.0.1:1/0"\n{lines}'
-    return lines if accepts(binary, place, configuration(1, 1, store, route(True))) else None
+def near_cache(binary: pathlib.Path, place: Workplace, store: str, enabled: bool) -> str | None:
+    """This body of [store] with the near cache on or off; none if this binary does not know how."""
+    text = store + "\n" + NEAR_CACHE.format(enabled=str(enabled).lower())
+    return text if accepts(binary, place, configuration(1, 1, text, route(True))) else None
 
 
 def accepts(binary: pathlib.Path, place: Workplace, text: str) -> bool:
+    """Whether it would start with this configuration. The store has to be there."""
     file = place.directory / "accepts.toml"
     file.write_text(text)
     done = subprocess.run([binary, "check", "--config", file], capture_output=True, check=False, timeout=30)

@@ -52,7 +52,7 @@ class Workplace:
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return Server(process.pid, port, log)
+                return Server(process.pid, port)
             if process.poll() is not None or time.monotonic() > deadline:
                 raise Fault(f"{name} did not start:\n" + log.read_text(errors="replace")[-2000:])
             time.sleep(0.05)

@@ -33,13 +33,13 @@ def start_backend(place: Workplace) -> Server:
     return place.start("backend", [backend_program(), port, file], port, OTHER_CORE)
 
 
-def created(port: int, count: int, first: int = 0) -> list[str]:
+def created(port: int, count: int) -> list[str]:
     """So many Cookie headers, of sessions that the backend creates through the proxy at this port."""
     found = []
-    for response in exchange(port, ((f"/create?{number}", None) for number in range(first, first + count))):
+    for response in exchange(port, ((f"/create?{number}", None) for number in range(count))):
         cookie = re.match(r"(sessionid=[^;]+);", response.header("Set-Cookie") or "")
         if not cookie:
-            raise Fault(f"no session was created:\n{response.head}")
+            raise Fault(f"no session was created, status {response.status}:\n{response.head}")
         found.append(f"{OTHER_COOKIE}; {cookie[1]}")
     return found
 
