@@ -79,7 +79,7 @@ enum Failure {
     #[error("the demonstration cannot start")]
     Demo(#[source] std::io::Error),
     #[error("the log cannot be opened")]
-    Log(#[source] tracing::subscriber::SetGlobalDefaultError),
+    Log(#[source] std::io::Error),
     #[error("the system gives no runtime")]
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
@@ -149,7 +149,7 @@ fn show(listen: &str) -> Result<(), Failure> {
 }
 
 fn start(config: Config, listening: impl FnOnce(&[SocketAddr])) -> Result<(), Failure> {
-    telemetry::install(&config.log).map_err(Failure::Log)?;
+    let _flush_at_the_end = telemetry::install(&config.log).map_err(Failure::Log)?;
     Ok(server::run(config, listening)?)
 }
 

@@ -1,38 +1,28 @@
 //! What Cloakroom counts and times, and its exposition as OpenMetrics text. To add a metric: a field, its registration in
-//! [`Metrics::new`], a method that moves it.
+//! [`Metrics::new`], a method that moves it; one that moves with every request belongs in [`traffic`].
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+mod traffic;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-/// Seconds; from a cached page to a report that takes its time.
-const REQUEST_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
-/// Seconds; from a look into memory to well past the default `store.timeout`.
-const STORE_BUCKETS: [f64; 12] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
+use self::traffic::Traffic;
 
 /// Every metric of the process, shared by its workers. No label carries a value a client chose, so the number of series
 /// is bounded by the configuration.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Names of routes and upstreams seen so far, so that counting one again allocates nothing.
-    names: RwLock<HashSet<Arc<str>>>,
-    requests: Family<RequestLabels, Counter>,
-    request_duration: Family<RequestLabels, Histogram>,
-    received: Family<RequestLabels, Counter>,
-    sent: Family<RequestLabels, Counter>,
-    upstream_requests: Family<UpstreamOutcomeLabels, Counter>,
-    upstream_duration: Family<UpstreamLabels, Histogram>,
-    store_operations: Family<StoreOutcomeLabels, Counter>,
-    store_duration: Family<StoreLabels, Histogram>,
+    /// What moves with every request; all else moves rarely enough for one place.
+    traffic: Arc<Traffic>,
     breaker_open: Gauge,
     sessions: [Counter; SessionEvent::ALL.len()],
     swept: Counter,
@@ -122,15 +112,7 @@ impl Metrics {
         let lookups = Family::<OutcomeLabels, Counter>::default();
         let mut metrics = Self {
             registry: Registry::with_prefix("cloakroom"),
-            names: RwLock::default(),
-            requests: Family::default(),
-            request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
-            received: Family::default(),
-            sent: Family::default(),
-            upstream_requests: Family::default(),
-            upstream_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
-            store_operations: Family::default(),
-            store_duration: Family::new_with_constructor(|| Histogram::new(STORE_BUCKETS)),
+            traffic: Arc::default(),
             breaker_open: Gauge::default(),
             sessions: SessionEvent::ALL.map(|event| events.get_or_create_owned(&EventLabels { event: event.label() })),
             swept: Counter::default(),
@@ -150,30 +132,10 @@ impl Metrics {
         let registry = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program that runs", build);
-        registry.register("requests", "Requests answered", self.requests.clone());
-        registry.register_with_unit(
-            "request_duration",
-            "From the request's head to the end of the answer's body",
-            Unit::Seconds,
-            self.request_duration.clone(),
-        );
-        registry.register_with_unit(
-            "received",
-            "Bytes of request bodies from clients",
-            Unit::Bytes,
-            self.received.clone(),
-        );
-        registry.register_with_unit("sent", "Bytes of response bodies to clients", Unit::Bytes, self.sent.clone());
+        registry.register_collector(Box::new(Arc::clone(&self.traffic)));
         registry.register("connections", "Connections accepted from clients", self.connections.clone());
         registry.register("connections_open", "Connections of clients that are open", self.connections_open.clone());
         registry.register("refused", "Requests, or parts of them, that were refused", self.refused.clone());
-        registry.register("upstream_requests", "Requests sent to backends", self.upstream_requests.clone());
-        registry.register_with_unit(
-            "upstream_duration",
-            "From sending a request to a backend to the head of its answer",
-            Unit::Seconds,
-            self.upstream_duration.clone(),
-        );
     }
 
     fn register_sessions(&mut self, events: Family<EventLabels, Counter>, lookups: Family<OutcomeLabels, Counter>) {
@@ -181,13 +143,6 @@ impl Metrics {
         registry.register("session_events", "What became of sessions", events);
         registry.register("sessions_swept", "Expired records that sweeps have removed", self.swept.clone());
         registry.register("near_cache_lookups", "Sessions looked for in the near cache", lookups);
-        registry.register("store_operations", "Questions to the session store", self.store_operations.clone());
-        registry.register_with_unit(
-            "store_duration",
-            "From a question to the session store to its answer",
-            Unit::Seconds,
-            self.store_duration.clone(),
-        );
         registry.register("store_breaker_open", "1 while the store fails and is not asked", self.breaker_open.clone());
         registry.register(
             "flushes_pending",
@@ -198,25 +153,17 @@ impl Metrics {
 
     /// A request was answered; `received` and `sent` are bytes of bodies.
     pub fn request(&self, route: &str, status: u16, duration: Duration, received: u64, sent: u64) {
-        let labels = RequestLabels { route: self.name(route), status };
-        self.requests.get_or_create(&labels).inc();
-        self.request_duration.get_or_create(&labels).observe(duration.as_secs_f64());
-        self.received.get_or_create(&labels).inc_by(received);
-        self.sent.get_or_create(&labels).inc_by(sent);
+        self.traffic.request(route, status, duration, received, sent);
     }
 
     /// A backend sent the head of its answer, or failed to, `duration` after it was asked.
     pub fn upstream(&self, upstream: &str, outcome: &'static str, duration: Duration) {
-        let upstream = self.name(upstream);
-        let labels = UpstreamOutcomeLabels { upstream: Arc::clone(&upstream), outcome };
-        self.upstream_requests.get_or_create(&labels).inc();
-        self.upstream_duration.get_or_create(&UpstreamLabels { upstream }).observe(duration.as_secs_f64());
+        self.traffic.upstream(upstream, outcome, duration);
     }
 
     /// The store answered, or failed to, `duration` after it was asked.
     pub fn store(&self, operation: &'static str, outcome: &'static str, duration: Duration) {
-        self.store_operations.get_or_create(&StoreOutcomeLabels { operation, outcome }).inc();
-        self.store_duration.get_or_create(&StoreLabels { operation }).observe(duration.as_secs_f64());
+        self.traffic.store(operation, outcome, duration);
     }
 
     /// The store's circuit breaker opened or closed.
@@ -293,50 +240,12 @@ impl Metrics {
         }
         text
     }
-
-    fn name(&self, name: &str) -> Arc<str> {
-        // A set of names is whole after any panic, so a poisoned lock is no reason to stop counting.
-        if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return Arc::clone(known);
-        }
-        let new = Arc::<str>::from(name);
-        self.names.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&new));
-        new
-    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RequestLabels {
-    route: Arc<str>,
-    status: u16,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct UpstreamOutcomeLabels {
-    upstream: Arc<str>,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct UpstreamLabels {
-    upstream: Arc<str>,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct StoreOutcomeLabels {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct StoreLabels {
-    operation: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

@@ -1,15 +1,19 @@
 //! The log: one event, one line on standard error, as text or JSON, in UTC. Whatever a client sends can change neither the
 //! number of lines nor the number of fields in one.
 
+mod writer;
+
 use std::error::Error;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::Deserialize;
 use tracing::field::{Field, Visit};
-use tracing::subscriber::SetGlobalDefaultError;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 use tracing_subscriber::fmt::{MakeWriter, SubscriberBuilder};
+
+pub use self::writer::Flush;
+use self::writer::Lines;
 
 /// `[log]`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -33,12 +37,15 @@ pub enum LogFormat {
     Text,
 }
 
-/// Sends the events of the whole process to standard error from now on.
+/// Sends the events of the whole process to standard error from now on. Whoever reads it keeps nobody waiting; what is not
+/// written yet is when the returned is dropped.
 ///
 /// # Errors
-/// When the process has a log already.
-pub fn install(settings: &LogSettings) -> Result<(), SetGlobalDefaultError> {
-    tracing::subscriber::set_global_default(subscriber(settings.format, std::io::stderr))
+/// When the process has a log already, or the system gives no thread.
+pub fn install(settings: &LogSettings) -> io::Result<Flush> {
+    let (lines, flush) = Lines::start(io::stderr())?;
+    tracing::subscriber::set_global_default(subscriber(settings.format, lines)).map_err(io::Error::other)?;
+    Ok(flush)
 }
 
 fn subscriber<W>(format: LogFormat, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
@@ -92,10 +99,12 @@ struct TextVisitor<'writer> {
 }
 
 impl TextVisitor<'_> {
+    fn begin(&mut self) -> fmt::Result {
+        if std::mem::take(&mut self.first) { Ok(()) } else { self.writer.write_char(' ') }
+    }
+
     fn write(&mut self, field: &Field, value: &str) -> fmt::Result {
-        if !std::mem::take(&mut self.first) {
-            self.writer.write_char(' ')?;
-        }
+        self.begin()?;
         if field.name() == "message" {
             return value.chars().try_for_each(|c| match c {
                 c if c.is_control() => write!(self.writer, "{}", c.escape_default()),
@@ -115,6 +124,12 @@ impl Visit for TextVisitor<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         if self.result.is_ok() {
             self.result = self.write(field, value);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if self.result.is_ok() {
+            self.result = self.begin().and_then(|()| write!(self.writer, "{}={value}", field.name()));
         }
     }
 

@@ -42,7 +42,7 @@ pub enum CommandError {
     #[error("{} cannot be used", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("the log cannot be opened")]
-    Log(#[source] tracing::subscriber::SetGlobalDefaultError),
+    Log(#[source] io::Error),
     /// The configuration is good, and what was asked for is impossible with it.
     #[error("{0}")]
     Impossible(String),
@@ -100,7 +100,7 @@ async fn act(wanted: &Sessions) -> Result<Verdict, CommandError> {
     let config = match (&wanted.config, &wanted.action) {
         (None, Action::Copy { from, to }) => {
             let (from, to) = (load(from)?, load(to)?);
-            telemetry::install(&from.log).map_err(CommandError::Log)?;
+            let _flush_at_the_end = telemetry::install(&from.log).map_err(CommandError::Log)?;
             copy::refuse(&from.codec, &to.codec)?;
             let (from, to) = (open(from).await?, open(to).await?);
             let done = copy::copy(&from, &to, &mut Progress::new()).await?;
@@ -111,7 +111,7 @@ async fn act(wanted: &Sessions) -> Result<Verdict, CommandError> {
         (None, _) => return Err(CommandError::Usage("--config FILE is missing: it says where the sessions are")),
         (Some(file), _) => load(file)?,
     };
-    telemetry::install(&config.log).map_err(CommandError::Log)?;
+    let _flush_at_the_end = telemetry::install(&config.log).map_err(CommandError::Log)?;
     if let Action::Migrate = wanted.action {
         store::migrate(&settings(&config), config.codec.foreign()).await.map_err(CommandError::Unopened)?;
         output.tell(&Migrated { table: true })?;

@@ -32,6 +32,11 @@ struct Rule {
 }
 
 impl CookieRules {
+    /// Whether there is nothing to do, for which nobody needs to ask the time.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Makes a request's cookies the backend's: a signed cookie becomes its bare value, and every pair goes that is not
     /// signed, forged or too old, or that a backend could take for a signed one. Returns how many went; the others stay
     /// byte for byte.

@@ -2,15 +2,17 @@
 
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, Uri, Version};
 
 use super::error::ProxyError;
 use crate::app::RequestLimits;
 
-/// Checks a request's head and puts its target into origin form; the host it is for, perhaps with a port.
+/// Checks a request's head and puts its target into origin form, and the host it is for, perhaps with a port, into its one
+/// `Host` line.
 ///
 /// `body_bytes` is the length of the body where it is known.
-pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits) -> Result<String, ProxyError> {
+pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits) -> Result<(), ProxyError> {
     // TRACE echoes what only the backend should see; CONNECT asks for a tunnel.
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed);
@@ -30,16 +32,23 @@ pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits
     if body_bytes.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|bytes| bytes > limits.max_body_bytes)) {
         return Err(ProxyError::BodyTooLarge);
     }
-    let host = host(parts)?;
-    if parts.uri.authority().is_some() {
+    check_host(parts)?;
+    if let Some(authority) = parts.uri.authority() {
         // RFC 9112 section 3.2.2: the target's authority replaces whatever `Host` says. Written out, an empty path is
         // the slash it stands for.
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ODD_HOST)?;
+        parts.headers.insert(HOST, host);
         let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
         parts.uri = path.parse().map_err(|_| ProxyError::BadRequest("the target has no path"))?;
     }
-    let value = HeaderValue::from_str(&host).map_err(|_| ProxyError::BadRequest("the host has odd characters"))?;
-    parts.headers.insert(HOST, value);
-    Ok(host)
+    Ok(())
+}
+
+const ODD_HOST: ProxyError = ProxyError::BadRequest("the host has odd characters");
+
+/// The host that an accepted request is for.
+pub fn host(parts: &Parts) -> &str {
+    parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
 fn target_bytes(uri: &Uri) -> usize {
@@ -63,21 +72,23 @@ fn check_framing(parts: &Parts) -> Result<(), ProxyError> {
     }
 }
 
-fn host(parts: &Parts) -> Result<String, ProxyError> {
+fn check_host(parts: &mut Parts) -> Result<(), ProxyError> {
     let mut lines = parts.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
         (Some(_), Some(_)) => return Err(ProxyError::BadRequest("there are several Host lines")),
-        (Some(host), None) => host.to_str().map_err(|_| ProxyError::BadRequest("the host has odd characters"))?,
-        (None, _) if parts.version == Version::HTTP_10 || parts.uri.authority().is_some() => "",
+        (Some(host), None) => Some(host.to_str().map_err(|_| ODD_HOST)?),
+        (None, _) if parts.version == Version::HTTP_10 || parts.uri.authority().is_some() => None,
         (None, _) => return Err(ProxyError::BadRequest("there is no Host")),
     };
-    let host = parts.uri.authority().map_or(host, |authority| authority.as_str());
+    let authority = parts.uri.authority().map(Authority::as_str);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
-    if host.bytes().all(allowed) {
-        Ok(host.to_owned())
-    } else {
-        Err(ProxyError::BadRequest("the host has odd characters"))
+    if !authority.or(host).unwrap_or_default().bytes().all(allowed) {
+        return Err(ODD_HOST);
     }
+    if host.is_none() {
+        parts.headers.insert(HOST, HeaderValue::from_static(""));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -95,9 +106,9 @@ mod tests {
             request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let host = accept(&mut parts, body, &LIMITS).map_err(|error| error.status().as_u16())?;
-        assert_eq!(parts.headers.get_all(HOST).iter().collect::<Vec<_>>(), [&host]);
-        Ok((host, parts.uri.to_string()))
+        accept(&mut parts, body, &LIMITS).map_err(|error| error.status().as_u16())?;
+        assert_eq!(parts.headers.get_all(HOST).iter().collect::<Vec<_>>(), [host(&parts)]);
+        Ok((host(&parts).to_owned(), parts.uri.to_string()))
     }
 
     #[test]

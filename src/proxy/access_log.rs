@@ -1,5 +1,6 @@
 //! The line and the numbers that a request leaves behind, whatever becomes of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,13 +17,9 @@ use crate::routes::Route;
 /// Written when it is dropped: with the last byte of the answer, or with the loss of the visitor.
 pub struct Entry {
     metrics: Arc<Metrics>,
-    /// Whether there is a line, or only numbers.
-    log: bool,
+    /// `None` if there is no line, only numbers.
+    asked: Option<Box<Asked>>,
     started: Instant,
-    method: Method,
-    uri: Uri,
-    visitor: std::net::IpAddr,
-    request_id: Arc<str>,
     received: Option<Arc<AtomicU64>>,
     /// `None` while no answer was found: the visitor went before there was one.
     status: Option<u16>,
@@ -33,19 +30,29 @@ pub struct Entry {
     pub upstream_time: Duration,
 }
 
+/// What the line says of the request.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    visitor: IpAddr,
+    request_id: Arc<str>,
+}
+
 /// What nginx calls a request whose visitor went before the answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Entry {
     pub fn new(app: &App, client: &Client, request: &Request<Incoming>) -> Self {
-        Self {
-            metrics: Arc::clone(&app.metrics),
-            log: app.access_log,
-            started: Instant::now(),
+        let asked = || Asked {
             method: request.method().clone(),
             uri: request.uri().clone(),
             visitor: client.ip,
             request_id: Arc::clone(&client.request_id),
+        };
+        Self {
+            metrics: Arc::clone(&app.metrics),
+            asked: app.access_log.then(|| Box::new(asked())),
+            started: Instant::now(),
             received: None,
             status: None,
             sent: 0,
@@ -76,12 +83,12 @@ impl Drop for Entry {
         let received = self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed));
         let duration = self.started.elapsed();
         self.metrics.request(route, status, duration, received, self.sent);
-        if self.log {
+        if let Some(asked) = &self.asked {
             // What the client chose is written quoted and escaped, so that it cannot look like another line.
             tracing::info!(
                 target: "cloakroom::access",
-                method = self.method.as_str(),
-                path = self.uri.path(),
+                method = asked.method.as_str(),
+                path = asked.uri.path(),
                 status,
                 duration_us = micros(duration),
                 upstream_us = micros(self.upstream_time),
@@ -90,8 +97,8 @@ impl Drop for Entry {
                 sent = self.sent,
                 route,
                 session = self.session,
-                client = %self.visitor,
-                request = &*self.request_id,
+                client = %asked.visitor,
+                request = &*asked.request_id,
             );
         }
     }

@@ -106,7 +106,7 @@ impl Client {
         }
         text.push_str(&self.peer.node);
         text.push_str(if self.https { ";proto=https" } else { ";proto=http" });
-        if !host.is_empty() && !host.contains(['"', '\\']) {
+        if !host.is_empty() && !host.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
             text.push_str(";host=\"");
             text.push_str(host);
             text.push('"');

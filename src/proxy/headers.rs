@@ -2,20 +2,20 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, EXPIRES, Entry, FORWARDED, HOST,
+    HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 
 use super::client::{Client, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::session::names;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Headers that speak about one connection (RFC 9110 section 7.6.1), and so end here. `TE` is not among them because
-/// requests keep their `TE: trailers`.
-const HOP_BY_HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
+/// Headers that speak about one connection (RFC 9110 section 7.6.1), and so end here.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRANSFER_ENCODING | UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+    }
+}
 
 /// Headers that this adds to a request, and those of a session.
 const ADDED: usize = 10;
@@ -27,13 +27,11 @@ pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
         let mut codings = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
         codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     });
-    remove_hop_by_hop(headers);
+    // The visitor's 100 (Continue) comes from us, when the backend starts to take the body.
+    remove_hop_by_hop_and(headers, |name| *name == EXPECT || is_claim(name.as_str(), client.trusted));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    // The visitor's 100 (Continue) comes from us, when the backend starts to take the body.
-    headers.remove(EXPECT);
-    remove_claims(headers, client.trusted);
     headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if client.https { "https" } else { "http" }));
     let host = headers.get(HOST);
@@ -50,8 +48,7 @@ pub fn to_backend(headers: &mut HeaderMap, client: &Client) {
 /// Takes out of a request's trailers what its head may not have either, or only as we write it: a backend that merges
 /// trailers into the head would believe them (RFC 9110 section 6.5.1).
 pub fn clean_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    remove_claims(trailers, false);
+    remove_hop_by_hop_and(trailers, |name| is_claim(name.as_str(), false));
     for name in [HOST, CONTENT_LENGTH, COOKIE, COOKIE, AUTHORIZATION] {
         trailers.remove(name);
     }
@@ -64,7 +61,7 @@ pub fn to_client(headers: &mut HeaderMap, cookie: Option<HeaderValue>, vary: boo
         // RFC 9112 section 6.3: the chunks were read, so a length beside them would describe another body.
         headers.remove(CONTENT_LENGTH);
     }
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop_and(headers, |_| false);
     if let Some(cookie) = cookie {
         headers.append(SET_COOKIE, cookie);
         // RFC 9111 section 7.3: a shared cache must not replay the cookie to others.
@@ -76,23 +73,16 @@ pub fn to_client(headers: &mut HeaderMap, cookie: Option<HeaderValue>, vary: boo
     }
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let lines = headers.get_all(CONNECTION).iter();
-        let named = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-        let named: Vec<HeaderName> =
-            named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).filter(may_be_named).collect();
-        for name in named {
-            headers.remove(name);
-        }
+/// One look at each name for all that goes costs less than asking the map for each; mostly nothing does.
+fn remove_hop_by_hop_and(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let lines = headers.get_all(CONNECTION).iter();
+    let named = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let named: Vec<HeaderName> =
+        named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).filter(may_be_named).collect();
+    for name in named {
+        headers.remove(name);
     }
-    // Looking for all of them at once costs less than asking the map for each; mostly there is none.
-    if headers.keys().any(|name| *name == TE || HOP_BY_HOP.contains(name)) {
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
-        headers.remove(TE);
-    }
+    names::remove_where(headers, |name| is_hop_by_hop(name) || goes(name));
 }
 
 /// A connection option names no field meant for the end (RFC 9110 section 7.6.1); where one does, following it would
@@ -101,21 +91,12 @@ fn may_be_named(name: &HeaderName) -> bool {
     !matches!(*name, HOST | CONTENT_LENGTH)
 }
 
-/// Takes out what a visitor says about themselves in the name of a proxy, and every twin of such a name: the CGI
-/// variable is the same. A trusted proxy's further `X-Forwarded-*` stay.
-fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
-    let goes = |name: &HeaderName| {
-        let claim = CLAIMS.iter().any(|claim| names::is_twin(name.as_str(), claim))
-            || names::starts_like(name.as_str(), "x-forwarded-");
-        // `Proxy` becomes HTTP_PROXY, which CGI programs take for their own proxy.
-        names::is_twin(name.as_str(), "proxy") || claim && !(trusted && is_plain(name.as_str()))
-    };
-    if headers.keys().any(goes) {
-        let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
-        for name in gone {
-            headers.remove(name);
-        }
-    }
+/// Whether it is what a visitor says about themselves in the name of a proxy, or a twin of such a name: the CGI variable
+/// is the same. A trusted proxy's further `X-Forwarded-*` are not.
+fn is_claim(name: &str, trusted: bool) -> bool {
+    let claim = CLAIMS.iter().any(|claim| names::is_twin(name, claim)) || names::starts_like(name, "x-forwarded-");
+    // `Proxy` becomes HTTP_PROXY, which CGI programs take for their own proxy.
+    names::is_twin(name, "proxy") || claim && !(trusted && is_plain(name))
 }
 
 const CLAIMS: [&str; 3] = ["forwarded", "x-real-ip", "x-request-id"];
@@ -127,25 +108,25 @@ fn is_plain(name: &str) -> bool {
 
 /// Adds `Cookie` to `Vary` unless it is there (Django's `patch_vary_headers`).
 fn add_vary(headers: &mut HeaderMap) {
-    let lines = headers.get_all(VARY).iter();
-    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    const COOKIE_ALONE: HeaderValue = HeaderValue::from_static("Cookie");
+    let mut lines = match headers.entry(VARY) {
+        Entry::Vacant(none) => {
+            none.insert(COOKIE_ALONE);
+            return;
+        }
+        Entry::Occupied(lines) => lines,
+    };
+    let mut members = lines.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     if members.any(|member| member == b"*" || member.eq_ignore_ascii_case(b"cookie")) {
         return;
     }
-    let mut lines = headers.get_all(VARY).iter();
-    let joined = match (lines.next(), lines.next()) {
-        (Some(only), None) if !only.is_empty() => {
-            HeaderValue::from_bytes(&[only.as_bytes(), b", Cookie"].concat()).ok()
+    let only = lines.get();
+    if lines.iter().count() == 1 && !only.is_empty() {
+        if let Ok(joined) = HeaderValue::from_bytes(&[only.as_bytes(), b", Cookie"].concat()) {
+            lines.insert(joined);
         }
-        _ => None,
-    };
-    match joined {
-        Some(joined) => {
-            headers.insert(VARY, joined);
-        }
-        None => {
-            headers.append(VARY, HeaderValue::from_static("Cookie"));
-        }
+    } else {
+        lines.append(COOKIE_ALONE);
     }
 }
 
@@ -184,7 +165,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("te", "trailers"),
         ]);
-        remove_hop_by_hop(&mut headers);
+        remove_hop_by_hop_and(&mut headers, |_| false);
         assert_eq!(headers, map(&[("e", "1"), ("host", "h"), ("content-length", "4")]));
     }
 
@@ -208,7 +189,7 @@ mod tests {
         ] {
             for (is_trusted, stays) in [(false, stranger), (true, trusted)] {
                 let mut headers = map(&[(name, "v")]);
-                remove_claims(&mut headers, is_trusted);
+                remove_hop_by_hop_and(&mut headers, |name| is_claim(name.as_str(), is_trusted));
                 assert_eq!(!headers.is_empty(), stays, "{name} {is_trusted}");
             }
         }

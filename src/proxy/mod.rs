@@ -9,6 +9,7 @@ mod error;
 pub mod headers;
 mod outlive;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +38,8 @@ pub async fn handle(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) 
     let client = Client::new(peer, request.headers(), &app.trusted_proxies);
     let page = Page::asked_by(request.headers(), &client.request_id);
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-    let mut response = match catch_panic(road(app, client, request, page.clone())).await {
+    let road = pin!(road(app, client, request, page.clone()));
+    let mut response = match catch_panic(road).await {
         Ok(response) => response,
         Err(panicked) => page.of(&panicked).map(|source| Body::new(source, None)),
     };
@@ -55,7 +57,7 @@ async fn road(app: Arc<App>, client: Client, request: Request<Incoming>, page: P
         Ok(prepared) => {
             // What the backend does from here on must reach the store, whether the visitor waits for it or not.
             let tasks = app.tasks.clone();
-            outlive(finish(app, client, prepared, entry, page), tasks).await
+            outlive(Box::pin(finish(app, client, prepared, entry, page)), tasks).await
         }
         Err(error) => {
             let mut response = page.of(&error);
@@ -81,8 +83,8 @@ async fn prepare(
     entry: &mut Entry,
 ) -> Result<Prepared, ProxyError> {
     let (mut parts, body) = request.into_parts();
-    let host = accept::accept(&mut parts, body.size_hint().exact(), &app.limits)?;
-    let route = Arc::clone(app.routes.find(&host, parts.uri.path())?);
+    accept::accept(&mut parts, body.size_hint().exact(), &app.limits)?;
+    let route = Arc::clone(app.routes.find(accept::host(&parts), parts.uri.path())?);
     entry.route = Some(Arc::clone(&route));
     let session = if route.settings.session {
         let asked = Instant::now();

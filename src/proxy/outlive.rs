@@ -12,11 +12,11 @@ use super::error::ProxyError;
 ///
 /// hyper drops a request's future when its visitor hangs up; a task for each request would cost a hop through the
 /// scheduler for all of them instead.
-pub fn outlive<F>(future: F, tasks: TaskTracker) -> impl Future<Output = F::Output>
+pub fn outlive<F>(future: Pin<Box<F>>, tasks: TaskTracker) -> impl Future<Output = F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    Outlive { future: Some(Box::pin(future)), tasks }
+    Outlive { future: Some(future), tasks }
 }
 
 struct Outlive<F: Future<Output: Send> + Send + 'static> {
@@ -48,8 +48,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Outlive<F> {
 }
 
 /// Runs `future`; a panic in it is an error. Its message was written to the log by the panic itself.
-pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, ProxyError> {
-    let mut future = std::pin::pin!(future);
+pub async fn catch_panic<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, ProxyError> {
     std::future::poll_fn(|cx| {
         // What the future held is dropped by the unwinding and never looked at again.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -63,8 +62,11 @@ pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, ProxyError> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::pin::pin;
+
     use tokio::sync::oneshot;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_dropped_future_goes_on_and_is_waited_for() {
@@ -75,7 +77,7 @@ mod tests {
             wait.await.unwrap();
             tell.send(()).unwrap();
         };
-        let mut running = Box::pin(outlive(work, tasks.clone()));
+        let mut running = Box::pin(outlive(Box::pin(work), tasks.clone()));
         assert!(futures_poll(&mut running).await.is_pending());
         drop(running);
         assert_eq!(tasks.len(), 1);
@@ -88,15 +90,15 @@ mod tests {
     #[tokio::test]
     async fn an_ended_future_leaves_no_task() {
         let tasks = TaskTracker::new();
-        assert_eq!(outlive(async { 3 }, tasks.clone()).await, 3);
+        assert_eq!(outlive(Box::pin(async { 3 }), tasks.clone()).await, 3);
         assert!(tasks.is_empty());
     }
 
     #[tokio::test]
     async fn o15_a_panic_is_an_error_and_the_future_is_not_run_again() {
         let tasks = TaskTracker::new();
-        let panics = outlive(async { panic!("on purpose") }, tasks.clone());
-        assert!(matches!(catch_panic::<_>(panics).await, Err::<(), _>(ProxyError::Panicked)));
+        let panics = outlive(Box::pin(async { panic!("on purpose") }), tasks.clone());
+        assert!(matches!(catch_panic::<_>(pin!(panics)).await, Err::<(), _>(ProxyError::Panicked)));
         assert!(tasks.is_empty());
     }
 

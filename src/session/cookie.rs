@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};
 
@@ -85,33 +86,43 @@ impl CookiePolicy {
 
     /// Takes every cookie of our name out of a request.
     fn remove(&self, headers: &mut HeaderMap) {
-        let lines = headers.get_all(COOKIE).iter().count();
-        let ours = self.values(headers).next().is_some();
-        if lines < 2 && !ours {
+        let lines = headers.get_all(COOKIE);
+        let mut kept: Vec<u8> = Vec::with_capacity(lines.iter().map(|line| line.len() + 2).sum());
+        let (mut count, mut ours) = (0, false);
+        for line in lines {
+            count += 1;
+            ours |= self.keep_others(line.as_bytes(), &mut kept);
+        }
+        if count < 2 && !ours {
             return;
         }
-        let mut kept: Vec<u8> = Vec::new();
-        for line in headers.get_all(COOKIE) {
-            let line = self.without_ours(line.as_bytes());
-            // Several lines are one (RFC 9113, section 8.2.3); a backend that joins lines would use a comma.
-            if !kept.is_empty() && !line.is_empty() {
-                kept.extend_from_slice(b"; ");
-            }
-            kept.extend_from_slice(&line);
-        }
-        headers.remove(COOKIE);
-        if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept)) {
-            headers.insert(COOKIE, kept);
-        }
+        match HeaderValue::from_maybe_shared(Bytes::from(kept)) {
+            Ok(kept) if !kept.is_empty() => headers.insert(COOKIE, kept),
+            _ => headers.remove(COOKIE),
+        };
     }
 
-    fn without_ours(&self, line: &[u8]) -> Vec<u8> {
-        if pairs(line).all(|pair| self.value(pair).is_none()) {
-            return line.to_vec();
+    /// Appends the cookies of a line that are not ours; whether there were others.
+    fn keep_others(&self, line: &[u8], kept: &mut Vec<u8>) -> bool {
+        // Several lines are one (RFC 9113, section 8.2.3); a backend that joins lines would use a comma.
+        let between: &[u8] = if kept.is_empty() { b"" } else { b"; " };
+        let (before, mut first, mut ours) = (kept.len(), true, false);
+        for pair in pairs(line) {
+            if self.value(pair).is_some() {
+                ours = true;
+            } else if !pair.trim_ascii().is_empty() {
+                kept.extend_from_slice(if first { between } else { b";" });
+                kept.extend_from_slice(if first { pair.trim_ascii_start() } else { pair });
+                first = false;
+            }
         }
-        let others = pairs(line).filter(|pair| self.value(pair).is_none() && !pair.trim_ascii().is_empty());
-        let others = others.collect::<Vec<_>>().join(&b';');
-        others.trim_ascii_start().to_vec()
+        if !ours {
+            // Byte for byte.
+            kept.truncate(before);
+            kept.extend_from_slice(if line.is_empty() { b"" } else { between });
+            kept.extend_from_slice(line);
+        }
+        ours
     }
 
     /// The value if the pair's name is exactly ours.

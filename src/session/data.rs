@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 
 use super::json::{self, JsonError, Members};
 
@@ -26,7 +27,8 @@ const EMPTY: &str = "{}";
 /// anyone and lie beside the object until they are overwritten, unset or cleared.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Data {
-    wire: Bytes,
+    /// As a header's value, for that is what becomes of it with every request.
+    wire: HeaderValue,
     opaque: Option<Arc<[OpaqueMember]>>,
 }
 
@@ -43,7 +45,7 @@ pub struct OpaqueMember {
 
 impl Data {
     pub const fn empty() -> Self {
-        Self { wire: Bytes::from_static(EMPTY.as_bytes()), opaque: None }
+        Self { wire: HeaderValue::from_static(EMPTY), opaque: None }
     }
 
     /// Takes bytes that should be in wire form already, without copying them. Foreign JSON goes through
@@ -53,12 +55,15 @@ impl Data {
     /// When they are not.
     pub fn parse(bytes: Bytes) -> Result<Self, JsonError> {
         json::check_object(&bytes, MAX_DEPTH)?;
-        Ok(Self { wire: bytes, opaque: None })
+        let wire = HeaderValue::from_maybe_shared(bytes).map_err(|_| JsonError::Malformed)?;
+        Ok(Self { wire, opaque: None })
     }
 
     /// Of an object that was put together from wire texts.
     pub(super) fn from_wire(object: String) -> Self {
-        Self { wire: object.into(), opaque: None }
+        // ASCII by construction; should it ever not be, nothing is better than what no header can have.
+        let wire = HeaderValue::from_maybe_shared(Bytes::from(object)).unwrap_or(HeaderValue::from_static(EMPTY));
+        Self { wire, opaque: None }
     }
 
     /// The same object with these members beside it. None of their keys is one of the object's.
@@ -68,9 +73,14 @@ impl Data {
         Self { opaque, ..self }
     }
 
-    /// The object in wire form.
-    pub const fn wire(&self) -> &Bytes {
+    /// The object in wire form, as a header has it.
+    pub const fn header(&self) -> &HeaderValue {
         &self.wire
+    }
+
+    /// The object in wire form.
+    pub fn wire(&self) -> &[u8] {
+        self.wire.as_bytes()
     }
 
     /// What lies beside the object.
@@ -80,7 +90,7 @@ impl Data {
 
     pub fn as_str(&self) -> &str {
         // ASCII by construction.
-        std::str::from_utf8(&self.wire).unwrap_or(EMPTY)
+        self.wire.to_str().unwrap_or(EMPTY)
     }
 
     /// Bytes in wire form; of what has none, bytes as they were written.

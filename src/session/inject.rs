@@ -85,7 +85,7 @@ impl Injector {
             if length > self.max_header_bytes {
                 insert(headers, OVERFLOW, format!("bytes={length}"));
             } else {
-                insert(headers, DATA, session.data.wire().clone());
+                headers.insert(DATA, session.data.header().clone());
             }
         }
         if !self.exposed.is_empty() {

@@ -38,16 +38,19 @@ pub fn strip(headers: &mut HeaderMap) {
     strip_where(headers, is_ours);
 }
 
-/// As [`strip`], for the names that `goes` says. Costs one look at each name if there is nothing to remove.
+/// As [`strip`], for the names that `goes` says.
 pub(super) fn strip_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
-    if headers.keys().any(|name| goes(name.as_str())) {
-        let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
-        for name in gone {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, |name| goes(name.as_str()));
     if headers.contains_key(TRAILER) {
         strip_trailer_names(headers, goes);
+    }
+}
+
+/// Takes out every header whose name `goes`; costs one look at each name if there is none.
+pub fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
     }
 }
 

@@ -128,6 +128,7 @@ impl<'a> Scanner<'a> {
         let mut uncopied = start;
         self.at += 1;
         loop {
+            self.at += self.plain_bytes();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -135,7 +136,6 @@ impl<'a> Scanner<'a> {
                     return self.text.get(start..self.at).ok_or(JsonError::Malformed);
                 }
                 Some(b'\\') => self.escape()?,
-                Some(b' '..=b'~') => self.at += 1,
                 Some(0x7f..) if self.out.is_some() => {
                     self.copy(uncopied)?;
                     let rest = self.text.get(self.at..).unwrap_or_default();
@@ -149,6 +149,13 @@ impl<'a> Scanner<'a> {
                 _ => return Err(JsonError::Malformed),
             }
         }
+    }
+
+    /// How many bytes from here on stand for themselves in any string.
+    fn plain_bytes(&self) -> usize {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        rest.iter().position(|&byte| !plain(byte)).unwrap_or(rest.len())
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {

@@ -246,7 +246,7 @@ proptest! {
             for change in &changes {
                 model(&mut expected, change);
             }
-            prop_assert!(Data::parse(session.wire().clone()).is_ok());
+            prop_assert!(Data::parse(Bytes::copy_from_slice(session.wire())).is_ok());
             prop_assert_eq!(session.value("keep"), Some("1.10"));
             let actual: Value = serde_json::from_str(session.as_str()).unwrap();
             prop_assert_eq!(&actual, &Value::Object(expected.clone()));
