@@ -159,7 +159,10 @@ async fn exchange(
             entry.store_time += asked.elapsed();
             committed?
         }
-        _ => {
+        passed => {
+            if let Some(open) = passed {
+                app.sessions.passed(&open, head);
+            }
             names::strip(head);
             None
         }

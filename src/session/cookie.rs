@@ -171,7 +171,7 @@ impl CookiePolicy {
 
     /// Takes a backend's `Set-Cookie` lines of our name out of a response; the others stay as they are, in order.
     pub fn drop_own(&self, headers: &mut HeaderMap) {
-        if !headers.get_all(SET_COOKIE).iter().any(|line| self.sets_ours(line.as_bytes())) {
+        if !self.is_set_by(headers) {
             return;
         }
         let lines = headers.get_all(SET_COOKIE).iter();
@@ -180,6 +180,11 @@ impl CookiePolicy {
         for line in others {
             headers.append(SET_COOKIE, line);
         }
+    }
+
+    /// Whether an answer with these headers sets or removes our cookie.
+    pub fn is_set_by(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(SET_COOKIE).iter().any(|line| self.sets_ours(line.as_bytes()))
     }
 
     /// Whether a browser would keep this line as a cookie of our name, or send it back as one (RFC 6265bis, section

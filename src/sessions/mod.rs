@@ -213,6 +213,16 @@ impl Sessions {
         self.shared.cookies.drop_own(headers);
     }
 
+    /// The answer of a backend that has the cookie and the store in hand itself. If it set the cookie it has written to
+    /// the store, of which no word may have come yet.
+    pub fn passed(&self, open: &OpenSession, answer: &HeaderMap) {
+        if self.shared.cookies.is_set_by(answer) {
+            for id in &open.candidates {
+                self.records.forget(&self.records.codec.key(id));
+            }
+        }
+    }
+
     /// What an update may ask for.
     pub fn limits(&self) -> &Limits {
         &self.shared.rules.limits

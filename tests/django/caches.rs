@@ -1,6 +1,7 @@
 //! `SESSION_ENGINE = "django.contrib.sessions.backends.cache"`, for each cache that processes can share.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -83,7 +84,9 @@ fn share_redis(version: Version) {
 }
 
 fn store(engine: &str, url: &str, django: &str) -> String {
-    let mut text = format!("[store]\nengine = '{engine}'\nurl = '{url}'\nformat = 'django'\ntimeout = '60s'\n");
+    // With a near cache what Django changes is seen a moment later.
+    let near = "near_cache = { enabled = false, max_age = '1h' }";
+    let mut text = format!("[store]\nengine = '{engine}'\nurl = '{url}'\nformat = 'django'\ntimeout = '60s'\n{near}\n");
     write!(text, "[store.django]\n{django}\n").unwrap();
     text
 }
@@ -96,6 +99,38 @@ fn every_cache_on_redis() {
 #[test]
 fn every_cache_on_redis_with_django_4_2() {
     share_redis(Version::V42);
+}
+
+#[test]
+fn what_django_changes_in_redis_is_seen_though_a_near_cache_has_it() {
+    let server = RedisServer::start();
+    for (client, backend) in
+        [("django", "django.core.cache.backends.redis.RedisCache"), ("django-redis", "django_redis.cache.RedisCache")]
+    {
+        let cache = json!({ "BACKEND": backend, "LOCATION": server.tcp_url() });
+        let site = Site::start(Version::Newest, json!({ "SESSION_ENGINE": CACHE, "CACHES": { "default": cache } }));
+        let store = store("redis", &server.tcp_url(), &format!("client = '{client}'"));
+        let plain = Plain::new(&store.replace("enabled = false", "enabled = true"));
+        let shows = |key: &str, expected: Option<Value>| {
+            let start = Instant::now();
+            while plain.look(key) != expected {
+                assert!(start.elapsed() < Duration::from_secs(30), "{client}: never {expected:?}");
+            }
+            for _ in 0..5 {
+                assert_eq!(plain.look(key), expected, "{client}");
+            }
+        };
+        let key = site.work(None, &json!([["set", "n", 0]])).expect("a key");
+        for number in 1..20 {
+            site.work(Some(&key), &json!([["set", "n", number]]));
+            shows(&key, Some(json!({ "n": number })));
+        }
+        let new = site.work(Some(&key), &json!([["cycle_key"]])).expect("a key");
+        shows(&key, None);
+        shows(&new, Some(json!({ "n": 19 })));
+        site.work(Some(&new), &json!([["flush"]]));
+        shows(&new, None);
+    }
 }
 
 #[test]

@@ -106,6 +106,21 @@ fn f5_a_logout_in_an_outage_ends_every_key_that_the_session_has() {
 }
 
 #[test]
+fn f5_a_logout_that_still_waits_for_the_store_counts_in_the_next_outage() {
+    let mut stage = Stage::new("");
+    let (ann, bob) = (stage.known("ann"), stage.known("bob"));
+    // Redis is read from, and refuses writes.
+    let mut look = stage.redis.look();
+    redis::cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(1).exec(&mut look).unwrap();
+    let answer = send(&mut bob.clone(), "/stale", "X-Session-Action: flush");
+    assert!(answer.status == 503 && forgets(&answer));
+    assert_eq!(stage.got(&bob, "/stale"), shown("active", "bob"), "the store has it still");
+    stage.begin(Outage::Ended);
+    stage.notices(&ann, "ann");
+    assert_eq!(stage.got(&bob, "/stale"), REFUSED);
+}
+
+#[test]
 fn l6_f5_what_is_known_to_have_ended_is_not_shown_in_an_outage() {
     let mut stage = Stage::new("");
     let here = &stage.proxies[0];

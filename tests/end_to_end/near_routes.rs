@@ -151,6 +151,46 @@ fn saving_every_request_renews_with_a_near_cache_as_without() {
 }
 
 #[test]
+fn what_a_backend_with_the_cookie_wrote_itself_the_next_page_knows() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = Backend::obedient();
+    // An engine that tells nobody of changes: whatever is not dropped here stays for an hour.
+    let url = format!("sqlite://{}", directory.path().join("sessions.sqlite3").display());
+    let text = |near: bool| {
+        format!(
+            "[[routes]]\nupstream = 'app'\n[[routes]]\npath = '/django'\nupstream = 'app'\npass_cookie = true
+            [store]\nengine = 'db'\nurl = '{url}'\nformat = 'django'\ndjango.secret_key = 'key'\ntimeout = '60s'
+            near_cache = {{ enabled = {near}, max_age = '1h' }}"
+        )
+    };
+    let [proxy, elsewhere] = [true, false].map(|near| Proxy::start(&backend.url(), &text(near)));
+    let mut visitor = proxy.visitor();
+    visitor.ask(&["X-Session-Set: n=0"]);
+    let id = visitor.session_id().unwrap().to_owned();
+    let look = || {
+        visitor.clone().get("/");
+        backend.last().session().map(|session| session["n"].clone())
+    };
+    let write = |lines: &[&str]| {
+        Visitor { proxy: elsewhere.address, jar: visitor.jar.clone() }.ask(lines);
+    };
+    let django = |line: &str| {
+        assert_eq!(visitor.clone().send("GET", "/django", &[("Reply", line)], b"").status, 200);
+    };
+    assert_eq!(look(), Some(json!("0")));
+    write(&["X-Session-Set: n=1"]);
+    assert_eq!(look(), Some(json!("0")), "nobody told of it");
+    django("Set-Cookie: other=1");
+    assert_eq!(look(), Some(json!("0")), "it only read");
+    django(&format!("Set-Cookie: sessionid={id}; Path=/"));
+    assert_eq!(look(), Some(json!("1")));
+    write(&["X-Session-Action: flush"]);
+    assert_eq!(look(), Some(json!("1")), "what a near cache means where nobody tells");
+    django("Set-Cookie: sessionid=\"\"; Max-Age=0; Path=/");
+    assert_eq!(look(), None);
+}
+
+#[test]
 fn a_session_ended_from_the_command_line_is_gone_from_the_near_cache() {
     let stage = Stage::new(true, "");
     let [ended, left] = [stage.known(), stage.known()];

@@ -60,7 +60,7 @@ impl Pair {
         if self.near {
             eventually("the other proxy has heard of it", || self.look(proxy, visitor).as_ref() == expected);
         }
-        for _ in 0..5 {
+        for _ in 0..3 {
             assert_eq!(self.look(proxy, visitor).as_ref(), expected);
         }
     }
