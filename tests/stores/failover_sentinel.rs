@@ -58,25 +58,25 @@ async fn a_failover_in_good_order_loses_no_acknowledged_update() {
 }
 
 /// A sentinel of our own: it names any port as the master's, with any epoch.
-struct Puppet {
-    port: u16,
-    names: Arc<AtomicU16>,
+pub struct Puppet {
+    pub port: u16,
+    named: Arc<AtomicU16>,
     epoch: Arc<AtomicU64>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Puppet {
-    fn naming(master: u16, epoch: u64) -> Self {
+    pub fn naming(master: u16, epoch: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let puppet = Self {
             port: listener.local_addr().unwrap().port(),
-            names: Arc::new(master.into()),
+            named: Arc::new(master.into()),
             epoch: Arc::new(epoch.into()),
             asked: Arc::default(),
         };
-        let (names, epoch, asked) = (Arc::clone(&puppet.names), Arc::clone(&puppet.epoch), Arc::clone(&puppet.asked));
+        let (named, epoch, asked) = (Arc::clone(&puppet.named), Arc::clone(&puppet.epoch), Arc::clone(&puppet.asked));
         let said = move || {
-            let (port, epoch) = (names.load(Ordering::SeqCst), epoch.load(Ordering::SeqCst));
+            let (port, epoch) = (named.load(Ordering::SeqCst), epoch.load(Ordering::SeqCst));
             let bulk = |text: String| format!("${}\r\n{text}\r\n", text.len());
             let place = format!("*2\r\n{}{}", bulk("127.0.0.1".into()), bulk(port.to_string()));
             format!("{place}*2\r\n{}{}", bulk("config-epoch".into()), bulk(epoch.to_string()))
@@ -104,7 +104,12 @@ impl Puppet {
         puppet
     }
 
-    async fn is_asked(&self, more: usize) {
+    pub fn names(&self, master: u16, epoch: u64) {
+        self.epoch.store(epoch, Ordering::SeqCst);
+        self.named.store(master, Ordering::SeqCst);
+    }
+
+    pub async fn is_asked(&self, more: usize) {
         let before = self.asked.load(Ordering::SeqCst);
         while self.asked.load(Ordering::SeqCst) < before + more {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -152,8 +157,7 @@ async fn a_master_that_was_replaced_and_goes_on_answering_is_left() {
     let store = open(&format!("redis+sentinel://127.0.0.1:{}/{MASTER}", sentinel.port), "").await;
     stored(&*store, &Key::new("before"), Expected::Absent, "x", START.plus(DAY)).await;
     assert_eq!((sessions(&old), sessions(&new)), (1, 0));
-    sentinel.epoch.store(2, Ordering::SeqCst);
-    sentinel.names.store(new.port(), Ordering::SeqCst);
+    sentinel.names(new.port(), 2);
     block_in_place(|| {
         until("the store is at the new master", || connections(&new).len() == 1);
         // It is asked for its role before the old one is left.

@@ -25,6 +25,8 @@ mod memcached;
 mod memcached_server;
 #[path = "../support/mysql.rs"]
 mod mysql_server;
+mod near;
+mod near_races;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod races;
@@ -32,6 +34,7 @@ mod redis_django;
 mod redis_faults;
 mod redis_layout;
 mod redis_listing;
+mod redis_relay;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod redis_tls;
@@ -41,6 +44,9 @@ mod server_logins;
 mod servers;
 #[path = "../support/stores.rs"]
 mod watched;
+mod watching;
+mod watching_losses;
+mod words;
 
 use fixture::Fixture;
 

@@ -1,11 +1,19 @@
 //! What the near cache believes, and for how long.
 
+use async_trait::async_trait;
+use bytes::Bytes;
+
 use super::*;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
+use crate::metrics::Metrics;
 use crate::session::Session;
+use crate::session::codec::Codec;
 use crate::session::data::Data;
 use crate::session::expiry::Expiry;
-use crate::store::Version;
+use crate::session::inject::HeaderSettings;
+use crate::session::settings::SessionSettings;
+use crate::sessions::Records;
+use crate::store::{Engine, Expected, Record, Saved, SessionStore, StoreError, StoreSettings, Version, open_engine};
 
 const RULES: NearCacheRules = NearCacheRules { max_age: Duration::from_secs(30), max_bytes: 1 << 20 };
 
@@ -139,4 +147,98 @@ fn it_forgets_at_the_end_of_a_write_however_that_ends() {
     assert!(panicked.is_err() && near.fresh(&key).is_none());
     near.keep(&key, mark, &stored(1, 10));
     assert!(near.fresh(&key).is_none(), "read before the write ended");
+}
+
+/// Writes, and then answers, fails, or says no more.
+struct Ending {
+    inner: Arc<dyn SessionStore>,
+    end: Mutex<End>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Answered,
+    Failed,
+    Silent,
+}
+
+impl Ending {
+    async fn after<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let answer = write.await;
+        let end = *self.end.lock().unwrap();
+        match end {
+            End::Answered => answer,
+            End::Failed => Err(StoreError::Timeout),
+            End::Silent => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Ending {
+    async fn load(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.inner.load(key).await
+    }
+
+    async fn save(&self, key: &Key, expected: Expected, value: Bytes, end: Timestamp) -> Result<Saved, StoreError> {
+        self.after(self.inner.save(key, expected, value, end)).await
+    }
+
+    async fn touch(&self, key: &Key, expected: Version, expires_at: Timestamp) -> Result<bool, StoreError> {
+        self.after(self.inner.touch(key, expected, expires_at)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.after(self.inner.delete(key)).await
+    }
+
+    async fn attach(self: Arc<Self>) -> Result<Arc<dyn SessionStore>, StoreError> {
+        Ok(self)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_write_is_seen_by_who_asks_after_it_however_it_ended() {
+    let settings = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
+    let rules = Arc::new(SessionSettings::default().check(&HeaderSettings::default()).unwrap());
+    let codec = Codec::new(&settings, &rules, "sessionid").unwrap();
+    let clock = Clock::manual(Timestamp::from_millis(0));
+    let inner = open_engine(&settings, None, clock.clone()).await.unwrap();
+    let store = Arc::new(Ending { inner, end: Mutex::new(End::Answered) });
+    let (near, metrics) = (Some(Arc::new(NearCache::new(RULES))), Arc::new(Metrics::new()));
+    let records = Records { store: Arc::clone(&store) as Arc<dyn SessionStore>, codec, clock, metrics, rules, near };
+    let session = stored(0, 10).session.clone();
+    let [early, late] = [100, 200].map(Timestamp::from_millis);
+    for end in [End::Answered, End::Failed, End::Silent] {
+        for write in ["save", "touch", "delete"] {
+            let key = Key::new(format!("{end:?} {write}"));
+            let Saved::Stored(version) = records.save(&key, Expected::Absent, &session, early).await.unwrap() else {
+                panic!("there is none yet");
+            };
+            for _ in 0..2 {
+                assert_eq!(records.find_near(&key).await.unwrap().unwrap().expires_at, early);
+            }
+            *lock_end(&store) = end;
+            let written = async {
+                match write {
+                    "save" => records.save(&key, Expected::Version(version), &session, late).await.is_ok(),
+                    "touch" => records.touch(&key, version, late).await.is_ok(),
+                    _ => records.delete(&key).await.is_ok(),
+                }
+            };
+            let written = tokio::time::timeout(Duration::from_secs(1), written).await;
+            assert_eq!(
+                (written.is_err(), written == Ok(true)),
+                (matches!(end, End::Silent), matches!(end, End::Answered))
+            );
+            *lock_end(&store) = End::Answered;
+            let expected = (write != "delete").then_some(late);
+            let found = records.find_near(&key).await.unwrap();
+            assert_eq!(found.map(|stored| stored.expires_at), expected, "{end:?}, {write}");
+        }
+    }
+}
+
+fn lock_end(store: &Ending) -> MutexGuard<'_, End> {
+    store.end.lock().unwrap()
 }

@@ -8,7 +8,7 @@ mod slots;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::slots::{SlotMap, slot};
-use super::connection::Target;
+use super::connection::{PULSE, Target};
 use super::error::cause;
 use super::node::Node;
 use super::request::{Answer, Elsewhere, Reply, Request, Wait};
@@ -61,6 +61,9 @@ impl Cluster {
         for place in shared.masters() {
             let node = shared.node(&place);
             tokio::spawn(async move { node.connect().await });
+        }
+        if shared.server.watch().is_some() {
+            tokio::spawn(notice_moves(Arc::downgrade(&shared)));
         }
         Ok(Self(shared))
     }
@@ -200,5 +203,15 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A server that gave its slots away in good order keeps its connections, and knows nothing of what the new master does:
+/// while the near cache leaves nothing to ask, no redirection would say so.
+async fn notice_moves(cluster: Weak<Shared>) {
+    loop {
+        sleep(PULSE).await;
+        let Some(shared) = cluster.upgrade() else { return };
+        shared.refresh_soon();
     }
 }

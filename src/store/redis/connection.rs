@@ -20,7 +20,7 @@ use crate::store::StoreError;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a connection that word of changes comes on is asked whether it is still one.
-const PULSE: Duration = Duration::from_secs(1);
+pub(super) const PULSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Shared>);

@@ -58,7 +58,7 @@ impl Sentinels {
     pub(super) async fn connect(&self) -> RedisResult<Connected> {
         let mut last = None;
         for place in self.ask().await? {
-            match self.connect_to(&place).await {
+            match connect_to(&self.server.at(&place), &place).await {
                 Ok(connected) => return Ok(connected),
                 Err(error) => last = Some(error),
             }
@@ -67,15 +67,6 @@ impl Sentinels {
             let detail = format!("{:?}", self.master);
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no sentinel knows the master", detail))
         }))
-    }
-
-    async fn connect_to(&self, place: &Place) -> RedisResult<Connected> {
-        let connected = self.server.at(place).connect().await?;
-        if is_master(&connected).await? {
-            return Ok(connected);
-        }
-        // A failover is under way, so that the next attempt may succeed.
-        Err(io::Error::other(format!("{place}, which a sentinel calls the master, is not one")).into())
     }
 
     /// Whether this connection is to the master still.
@@ -89,7 +80,8 @@ impl Sentinels {
             if connected.place.as_deref() == Some(&place) {
                 return true;
             }
-            if self.connect_to(&place).await.is_ok() {
+            // Only to see what it is: that this connection ends at once is no loss.
+            if connect_to(&self.server.at(&place).watched(None), &place).await.is_ok() {
                 return false;
             }
         }
@@ -145,6 +137,15 @@ pub(super) async fn watch(connection: Weak<Shared>) {
             let _ = Connection::from(shared).connected().await;
         }
     }
+}
+
+async fn connect_to(server: &Server, place: &Place) -> RedisResult<Connected> {
+    let connected = server.connect().await?;
+    if is_master(&connected).await? {
+        return Ok(connected);
+    }
+    // A failover is under way, so that the next attempt may succeed.
+    Err(io::Error::other(format!("{place}, which a sentinel calls the master, is not one")).into())
 }
 
 async fn is_master(connected: &Connected) -> RedisResult<bool> {

@@ -1,7 +1,7 @@
 //! How one Redis server is reached, and what is known of a connection to it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -74,10 +74,10 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> RedisResult<Connected> {
-        let life = Arc::new(Life { lost: AtomicBool::new(false), watch: self.watch.clone() });
+        let life = Arc::<Life>::default();
         let witness = Witness(Arc::clone(&life));
         let config = self.config.clone().set_push_sender(move |push: PushInfo| {
-            if let Some(watch) = &witness.0.watch {
+            if let Some(watch) = witness.0.watch.get() {
                 watch.hear(&push);
             }
             Ok::<(), ()>(())
@@ -89,7 +89,7 @@ impl Server {
         match telling.get_multiplexed_async_connection_with_config(&config).await {
             Ok(mut connection) => {
                 let watched = match &self.watch {
-                    Some(watch) => watch.begin(&mut connection).await?,
+                    Some(watch) => life.watch.get_or_init(|| watch.clone()).begin(&mut connection).await?,
                     None => false,
                 };
                 Ok(Connected { connection, place, life, watched })
@@ -154,13 +154,15 @@ impl Connected {
 #[derive(Default)]
 struct Life {
     lost: AtomicBool,
-    watch: Option<Watch>,
+    /// Set before the server is asked for word of changes: an attempt to connect that gets no further tells nobody
+    /// anything, so its end is not worth telling.
+    watch: OnceLock<Watch>,
 }
 
 impl Life {
     fn end(&self) {
         if !self.lost.swap(true, Ordering::AcqRel)
-            && let Some(watch) = &self.watch
+            && let Some(watch) = self.watch.get()
         {
             watch.missed();
         }

@@ -1,7 +1,9 @@
 //! What Redis tells of changes: `CLIENT TRACKING`, as of Redis 6, in its default mode. The server remembers which keys a
 //! connection has read and says, on that connection and in its order, when one of them is changed or gone.
 //!
-//! `NOLOOP` leaves out what the connection changes itself. That is for the caller to know, who hears sooner that way.
+//! `NOLOOP` leaves out what the connection changes itself. That is for the caller to know, who hears sooner that way. It
+//! also leaves out what Redis evicts to make room for what came on that connection: a record that was evicted may be shown
+//! until it is too old. To hear of that, every write of a worker's own would have to be told to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,11 +34,12 @@ impl Watch {
         question.arg("TRACKING").arg("ON").arg("NOLOOP");
         match question.exec_async(connection).await {
             Ok(()) => Ok(true),
-            Err(error) if error.is_io_error() => Err(error),
-            Err(error) => {
+            // It does not know the command, or we may not use it. All else passes, as a script that holds Redis up.
+            Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => {
                 self.cannot(&told(&error).to_string());
                 Ok(false)
             }
+            Err(error) => Err(error),
         }
     }
 
