@@ -20,7 +20,7 @@ SECRET = "not a secret"
 NEEDS = {"node": "nodejs", "npm": "npm"}
 VERSION = ("node", "--version")
 # A second: what Node serves on one core with sessions, and room to spare.
-RATE = 1000
+RATE = 250
 
 
 def plain(ground: Ground, name: str) -> Peer:

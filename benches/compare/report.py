@@ -97,7 +97,7 @@ def notes(cases: list[dict]) -> list[str]:
 
 
 def kept_up(case: dict) -> bool:
-    return case["served"] > 0.95 * case["rate"]
+    return case["served"] > 0.9 * case["rate"]
 
 
 def method(plan: dict) -> str:
