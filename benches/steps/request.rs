@@ -11,7 +11,7 @@ use cloakroom::config::Config;
 use cloakroom::metrics::Metrics;
 use cloakroom::server::Visitors;
 use cloakroom::sessions::{Sessions, Shared};
-use cloakroom::store::{self, Expected, Saved};
+use cloakroom::store::{self, Engine, Expected, Saved, StoreSettings};
 use cloakroom::upstream::Upstream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::runtime::Builder;
@@ -25,11 +25,14 @@ pub const STEPS: &[Step] = &[
     Step { name: "request/route without sessions", prepare: |times| requests(times, OFF, false, "") },
     Step { name: "request/visitor without session", prepare: |times| requests(times, MEMORY, false, "") },
     Step { name: "request/session read", prepare: |times| requests(times, MEMORY, true, "") },
+    Step { name: "request/session read, near", prepare: |times| requests(times, NEAR, true, "") },
     Step { name: "request/session changed", prepare: |times| requests(times, MEMORY, true, INCREMENT) },
 ];
 
 const OFF: &str = "store.engine = 'memory'\nroutes = [{ upstream = 'app', session = false }]";
 const MEMORY: &str = "store.engine = 'memory'";
+/// With a near cache. Its store is memory all the same: after the first request nobody asks it.
+const NEAR: &str = "store = { engine = 'redis', url = 'redis://127.0.0.1' }";
 const INCREMENT: &str = "X-Session-Incr: visits=1\r\n";
 
 /// A hundred bytes.
@@ -99,7 +102,8 @@ async fn visitor(config: Config, update: &'static str) -> DuplexStream {
 
 async fn app(config: Config, update: &'static str) -> App {
     let (clock, metrics) = (Clock::manual(NOW), Arc::new(Metrics::new()));
-    let store = store::open(&config.store, config.codec.foreign(), clock.clone(), Arc::clone(&metrics)).await;
+    let memory = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
+    let store = store::open(&memory, config.codec.foreign(), clock.clone(), Arc::clone(&metrics)).await;
     let store = store.expect("memory is there").attach().await.expect("memory is there");
     let deadline = NOW.plus(Duration::from_secs(86_400));
     let stored = store.save(&key(), Expected::Absent, config.codec.encode(&key(), &session(), NOW), deadline).await;
@@ -108,7 +112,8 @@ async fn app(config: Config, update: &'static str) -> App {
     tokio::spawn(backend(far, update));
     let upstream = Upstream::new(config.upstreams["app"].clone(), "upstreams.app").expect("its settings are right");
     upstream.adopt(near).await.expect("the backend is there");
-    let shared = Shared::new(config.session, config.codec, config.cookie, config.headers);
+    let near = config.store.near_cache().expect("its settings are right");
+    let shared = Shared::new(config.session, config.codec, config.cookie, config.headers, near);
     App {
         routes: Arc::new(config.routes),
         sessions: Sessions::new(shared, store, clock.clone(), Arc::clone(&metrics)),
