@@ -60,7 +60,7 @@ pub fn run(
     })
 }
 
-async fn open(shared: &Shared) -> Result<App, ServerError> {
+pub(super) async fn open(shared: &Shared) -> Result<App, ServerError> {
     let store = Arc::clone(&shared.store).attach().await?;
     let upstreams = shared.upstreams.iter().map(|(name, settings)| {
         let upstream = Upstream::new(settings.clone(), &format!("upstreams.{name}"))?;
