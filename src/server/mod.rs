@@ -5,6 +5,8 @@ mod interrupts;
 mod settings;
 mod stream;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod visitors;
 mod worker;
 

@@ -109,7 +109,7 @@ impl Visitors {
         let http = self.http.clone().timer(heads.clone()).serve_connection(TokioIo::new(stream), service);
         // Boxed for those that are quiet: they have the size of their task's future all the same.
         let mut connection = Box::new(http);
-        interrupts.set_time(Instant::now() + QUIET.min(self.header_timeout));
+        interrupts.set_time(self.first_look(heads));
         let mut stopping = false;
         let quiet = std::future::poll_fn(|cx| {
             loop {
@@ -138,6 +138,12 @@ impl Visitors {
         let mut stream = parts.io.into_inner();
         stream.unread(&parts.read_buf);
         Ok(Some(stream))
+    }
+
+    /// When to look first at a connection that hyper has just been given.
+    fn first_look(&self, heads: &Heads) -> Instant {
+        let soon = Instant::now() + QUIET.min(self.header_timeout);
+        heads.since().map_or(soon, |since| soon.min(since + self.header_timeout))
     }
 
     /// What is to be done with a connection whose time has come, and when to look again.

@@ -60,7 +60,7 @@ pub fn run(
     })
 }
 
-async fn open(shared: &Shared) -> Result<App, ServerError> {
+pub(super) async fn open(shared: &Shared) -> Result<App, ServerError> {
     let store = Arc::clone(&shared.store);
     let store = match shared.sessions.near.clone() {
         Some(near) => store.attach_watched(near).await?,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::Cause;
 use super::connection::Lease;
@@ -114,12 +114,12 @@ pub struct ResponseBody {
     incoming: Incoming,
     lease: Option<Lease>,
     idle_timeout: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
+    is_pausing: bool,
 }
 
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, idle_timeout: Duration) -> Self {
-        let mut body = Self { incoming, lease: Some(lease), idle_timeout, pause: None };
+        let mut body = Self { incoming, lease: Some(lease), idle_timeout, is_pausing: false };
         body.finish_at_end();
         body
     }
@@ -137,8 +137,13 @@ impl ResponseBody {
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let idle_timeout = self.idle_timeout;
-        self.pause.get_or_insert_with(|| Box::pin(sleep(idle_timeout))).as_mut().poll(cx)
+        // Without a lease the body has ended.
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        if !self.is_pausing {
+            self.is_pausing = true;
+            lease.pause().reset(Instant::now() + self.idle_timeout);
+        }
+        lease.pause().poll(cx)
     }
 }
 
@@ -153,7 +158,7 @@ impl Body for ResponseBody {
             this.lease = None;
             return Poll::Ready(Some(Err("the backend paused too long".into())));
         };
-        this.pause = None;
+        this.is_pausing = false;
         match frame {
             Some(Ok(frame)) => {
                 this.finish_at_end();

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -14,7 +14,7 @@ use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::body::{Progress, RequestBody};
 use super::retry::is_repeatable;
@@ -43,6 +43,8 @@ pub struct Connection {
     sender: SendRequest<RequestBody>,
     reused: bool,
     tally: Arc<Tally>,
+    /// What the backend is waited for with: one for all requests, for it is set again without being registered again.
+    pause: Pin<Box<Sleep>>,
 }
 
 /// What arrived since the request was sent, as the socket counts it.
@@ -69,6 +71,12 @@ impl Tally {
         }
         Ok(())
     }
+}
+
+/// Whom a time-out waited for.
+pub enum Waited {
+    Backend,
+    Visitor,
 }
 
 /// How sending on one connection ended.
@@ -110,7 +118,9 @@ impl Server {
         if reuse == Reuse::Allow {
             while let Some(mut connection) = self.take_idle() {
                 // The task that drives the connection may still be about to see that the last answer ended.
-                if timeout(self.connect_timeout, connection.sender.ready()).await.is_ok_and(|ready| ready.is_ok()) {
+                if connection.sender.is_ready()
+                    || timeout(self.connect_timeout, connection.sender.ready()).await.is_ok_and(|ready| ready.is_ok())
+                {
                     return Ok(connection);
                 }
             }
@@ -139,14 +149,17 @@ impl Server {
                 tracing::debug!(error = %Causes(&error), "a connection to a backend ended");
             }
         });
-        Ok(Connection { sender, reused: false, tally })
+        // Set when something is waited for.
+        let pause = Box::pin(sleep_until(Instant::now()));
+        Ok(Connection { sender, reused: false, tally, pause })
     }
 
     fn take_idle(&self) -> Option<Connection> {
+        let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The newest is the least likely to have been closed by the backend.
         while let Some(Idle { connection, since }) = idle.pop_back() {
-            if since.elapsed() >= self.keepalive_timeout {
+            if now - since >= self.keepalive_timeout {
                 idle.clear();
             } else if !connection.sender.is_closed() {
                 return Some(connection);
@@ -161,13 +174,14 @@ impl Server {
             return;
         }
         connection.reused = true;
+        let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.len() >= self.keepalive
-            || idle.front().is_some_and(|oldest| oldest.since.elapsed() >= self.keepalive_timeout)
+            || idle.front().is_some_and(|oldest| now - oldest.since >= self.keepalive_timeout)
         {
             idle.pop_front();
         }
-        idle.push_back(Idle { connection, since: Instant::now() });
+        idle.push_back(Idle { connection, since: now });
     }
 }
 
@@ -198,11 +212,35 @@ pub fn server_address(server: &str) -> Result<(String, u16), &'static str> {
 }
 
 impl Connection {
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Attempt {
+    /// Waits as long as the request's body moves, and `limit` from then on. `progress` is that body's, where there is one.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+        limit: Duration,
+    ) -> Result<Attempt, Waited> {
         let spare = (self.reused && request.body().is_end_stream() && is_repeatable(request.method()))
             .then(|| copy_without_body(&request));
         self.tally.head_bytes.store(0, Ordering::Relaxed);
-        match self.sender.try_send_request(request).await {
+        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
+        let mut until = Instant::now() + limit;
+        let pause = &mut self.pause;
+        pause.as_mut().reset(until);
+        let answer = std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(answer));
+                }
+                ready!(pause.as_mut().poll(cx));
+                match progress {
+                    Some(progress) if progress.last_move() + limit > until => until = progress.last_move() + limit,
+                    Some(progress) if !progress.is_complete() => return Poll::Ready(Err(Waited::Visitor)),
+                    _ => return Poll::Ready(Err(Waited::Backend)),
+                }
+                pause.as_mut().reset(until);
+            }
+        });
+        Ok(match answer.await? {
             Ok(response) => {
                 self.tally.head_bytes.store(Tally::BODY, Ordering::Relaxed);
                 Attempt::Answered(response)
@@ -214,7 +252,7 @@ impl Connection {
                     Attempt::Broken { spare: spare.filter(|_| unanswered), source: error.into_error().into() }
                 }
             },
-        }
+        })
     }
 
     /// `progress` is that of the request's body, where there is one.
@@ -239,6 +277,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// What the next part of the answer is waited for with.
+    pub(super) fn pause(&mut self) -> Pin<&mut Sleep> {
+        self.connection.pause.as_mut()
+    }
+
     /// Gives the connection back. Not while the request is still being sent: whoever got it next would wait for the
     /// end of a stranger's upload.
     pub fn finish(self) {

@@ -12,11 +12,10 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
 
 use self::balance::RoundRobin;
 use self::body::{Progress, RequestBody, ResponseBody};
-use self::connection::{Attempt, Connection, Server, server_address};
+use self::connection::{Attempt, Connection, Server, Waited, server_address};
 use self::retry::{Failure, retry_after};
 use crate::problem::Problem;
 use crate::telemetry::Causes;
@@ -168,7 +167,7 @@ impl Upstream {
             }
         };
         let progress = request.body().progress();
-        match self.wait(connection.send(request), progress.as_ref()).await {
+        match connection.send(request, progress.as_ref(), self.settings.response_timeout).await {
             Ok(Attempt::Answered(response)) => {
                 self.accept(response, connection, server, progress).map_err(Failed::last)
             }
@@ -201,29 +200,6 @@ impl Upstream {
         let lease = connection.lease(Arc::clone(server), progress);
         Ok(response.map(|incoming| ResponseBody::new(incoming, lease, self.settings.idle_timeout)))
     }
-
-    /// Waits as long as the request's body moves, and `response_timeout` from then on.
-    async fn wait<T>(&self, answer: impl Future<Output = T>, progress: Option<&Progress>) -> Result<T, Waited> {
-        let limit = self.settings.response_timeout;
-        let mut answer = std::pin::pin!(answer);
-        let mut until = Instant::now() + limit;
-        loop {
-            if let Ok(answer) = timeout_at(until, answer.as_mut()).await {
-                return Ok(answer);
-            }
-            match progress {
-                Some(progress) if progress.last_move() + limit > until => until = progress.last_move() + limit,
-                Some(progress) if !progress.is_complete() => return Err(Waited::Visitor),
-                _ => return Err(Waited::Backend),
-            }
-        }
-    }
-}
-
-/// Whom a time-out waited for.
-enum Waited {
-    Backend,
-    Visitor,
 }
 
 /// Whether an unused connection will do.
