@@ -187,7 +187,8 @@ async fn what_was_read_before_any_word_of_changes_is_not_kept_after_it() {
             word(&*watcher);
             gate.go.notify_one();
         };
-        let (before, ()) = tokio::join!(shown(&here, &key()), meanwhile);
+        let visitor = key();
+        let (before, ()) = tokio::join!(shown(&here, &visitor), meanwhile);
         assert_eq!(before, Some(round - 1));
         let loads = gate.loads.load(Ordering::SeqCst);
         gate.go.notify_one();

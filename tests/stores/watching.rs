@@ -147,7 +147,7 @@ async fn what_nobody_here_read_and_what_one_changes_oneself_is_not_told() {
 
 #[tokio::test]
 async fn names_as_django_has_them_are_told_too_and_scripts_read() {
-    for client in ["django", "django_redis"] {
+    for client in ["django", "django-redis"] {
         let server = RedisServer::start();
         let text = format!(
             "engine = 'redis'\nurl = '{}'\nformat = 'django'\ntimeout = '60s'\ndjango = {{ client = '{client}', key_prefix = 'app' }}",
