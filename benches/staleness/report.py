@@ -11,6 +11,7 @@ from .measure import CONNECTIONS, EVERY, Background, Trials
 
 TARGET_MS = 5
 MAX_AGE_MS = 30_000
+ENOUGH = 1000
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
 
@@ -75,6 +76,8 @@ def markdown(results: dict) -> str:
             f"{results['machine']['others']:.0%} of its CPU time meanwhile.",
         ]
     )
+    if min(one["trials"] for one in results["cases"]) < ENOUGH:
+        text += f"\n\n**A short trial: fewer than {ENOUGH:,} of a kind have no p99 worth the name.**"
     return text + "\n"
 
 
