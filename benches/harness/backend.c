@@ -6,6 +6,8 @@
  *   /          100 bytes
  *   /update    the same, and X-Session-Set with a value that is another each time
  *   /create?N  the same, and X-Session-Set with the contents of SESSION-FILE, in which @ stands for N
+ *   /flush     the same, and X-Session-Action: flush
+ *   /cycle     the same, and X-Session-Action: cycle
  *   /seen      the head of the request as it came, to check what a proxy makes of it
  */
 #define _GNU_SOURCE
@@ -21,7 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 16384, MAX_FILES = 65536 };
+/* Room for the head of a request with the largest session. */
+enum { ROOM = 131072, MAX_FILES = 65536 };
 
 struct connection {
     size_t used;
@@ -83,6 +86,8 @@ static size_t respond(const char *head, const char *end, char *out, size_t room)
         snprintf(extra, sizeof extra, "X-Session-Set: seen=%032lx\r\n", ++updates);
         return answer(out, room, extra, body, 100);
     }
+    if (memcmp(path, "/flush ", 7) == 0) return answer(out, room, "X-Session-Action: flush\r\n", body, 100);
+    if (memcmp(path, "/cycle ", 7) == 0) return answer(out, room, "X-Session-Action: cycle\r\n", body, 100);
     if (memcmp(path, "/create?", 8) == 0) return create(out, room, body, path + 8, end);
     if (memcmp(path, "/seen ", 6) == 0) return answer(out, room, "", head, (size_t)(end - head));
     return 0;

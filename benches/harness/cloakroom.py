@@ -9,7 +9,7 @@ from .processes import PROXY_CORE, Workplace, free_port
 CONF = """\
 [server]
 listen = ["127.0.0.1:{port}"]
-workers = 1
+workers = {workers}
 max_connections = 20000
 header_timeout = "5m"
 {server}
@@ -29,8 +29,8 @@ def route(session: bool) -> str:
     return ROUTE.format(session=str(session).lower())
 
 
-def configuration(port: int, backend: int, store: str, routes: str, server: str = "") -> str:
-    return CONF.format(port=port, backend=backend, store=store, routes=routes, server=server)
+def configuration(port: int, backend: int, store: str, routes: str, server: str = "", workers: int = 1) -> str:
+    return CONF.format(port=port, workers=workers, backend=backend, store=store, routes=routes, server=server)
 
 
 def near_cache(binary: pathlib.Path, place: Workplace, store: str, enabled: bool) -> str | None:
@@ -56,9 +56,10 @@ def start_cloakroom(
     routes: str,
     server: str = "",
     core: int = PROXY_CORE,
+    workers: int = 1,
 ) -> Server:
     """`store` is the body of [store], `routes` are whole tables, `server` more lines of [server]."""
     port = free_port()
     file = place.directory / f"{name}.toml"
-    file.write_text(configuration(port, backend, store, routes, server))
+    file.write_text(configuration(port, backend, store, routes, server, workers))
     return place.start(name, [binary, "serve", "--config", file], port, core)

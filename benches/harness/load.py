@@ -32,14 +32,9 @@ def full_load(
 ) -> Round:
     """wrk on one core as fast as it goes, each request with one line of the file as its Cookie header."""
     before_calls, before = redis.calls(), server.cpu_seconds()
-    wrk = ["taskset", "-c", OTHER_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    output = run(*wrk, "-s", HERE / "wrk.lua", f"http://127.0.0.1:{server.port}{path}", "--", cookies, limit=seconds + 60)
+    result = wrk(server.port, path, cookies, seconds, connections)
     after, after_calls = server.cpu_seconds(), redis.calls()
-    result = json.loads(output.strip().splitlines()[-1])
     requests = result["requests"]
-    errors = ", ".join(f"{count} by {kind}" for kind, count in result["errors"].items() if count)
-    if errors or not requests:
-        raise Fault(f"of {requests} requests failed: {errors or 'all'}")
     sent = {name: (calls - before_calls.get(name, 0)) / requests for name, calls in after_calls.items()}
     return Round(
         requests=requests,
@@ -49,6 +44,17 @@ def full_load(
         p99_us=result["p99_us"],
         commands={name: calls for name, calls in sent.items() if calls},
     )
+
+
+def wrk(port: int, path: str, lines: pathlib.Path, seconds: float, connections: int, cores: str = str(OTHER_CORE)) -> dict:
+    """What it reports; see wrk.lua for the file. A request that fails is a fault."""
+    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    output = run(*command, "-s", HERE / "wrk.lua", f"http://127.0.0.1:{port}{path}", "--", lines, limit=seconds + 60)
+    result = json.loads(output.strip().splitlines()[-1])
+    errors = ", ".join(f"{count} by {kind}" for kind, count in result["errors"].items() if count)
+    if errors or not result["requests"]:
+        raise Fault(f"of {result['requests']} requests failed: {errors or 'all'}")
+    return result
 
 
 @dataclasses.dataclass

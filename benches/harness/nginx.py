@@ -8,7 +8,7 @@ from .processes import PROXY_CORE, Workplace, find, free_port
 
 HEAD = """
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 {modules}
@@ -47,14 +47,28 @@ PLAIN = f"location / {{ {FORWARD} }}"
 
 
 def start_nginx(
-    place: Workplace, name: str, backend: int, locations: str = PLAIN, http: str = "", modules: str = "", core: int = PROXY_CORE
+    place: Workplace,
+    name: str,
+    backend: int,
+    locations: str = PLAIN,
+    http: str = "",
+    modules: str = "",
+    core: int = PROXY_CORE,
+    workers: int = 1,
 ) -> Server:
     port = free_port()
     folder: pathlib.Path = place.folder(name)
     file = folder / "nginx.conf"
     file.write_text(
         HEAD.format(
-            folder=folder, modules=modules, backend=backend, keepalive=CONNECTIONS, http=http, port=port, locations=locations
+            folder=folder,
+            workers=workers,
+            modules=modules,
+            backend=backend,
+            keepalive=CONNECTIONS,
+            http=http,
+            port=port,
+            locations=locations,
         )
     )
     return place.start(f"{name}", [find("nginx"), "-p", folder, "-c", file, "-e", folder / "error.log"], port, core)

@@ -1,11 +1,13 @@
--- For wrk: every request has the Cookie header of one of the lines of a file, chosen at random.
+-- For wrk: every request is one of the lines of a file, chosen at random. A line is the Cookie header, or path, Host and Cookie
+-- header with tabs between.
 
 local requests = {}
 
 function init(arguments)
    math.randomseed(os.time())
-   for cookie in io.lines(arguments[1]) do
-      requests[#requests + 1] = wrk.format("GET", nil, { Cookie = cookie })
+   for line in io.lines(arguments[1]) do
+      local path, host, cookie = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
+      requests[#requests + 1] = wrk.format("GET", path, { Host = host, Cookie = cookie or line })
    end
 end
 
