@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::backend::Backend;
 use crate::life_stage::{Gate, HOUR, MINUTE, START, events, eventually, max_age, metric};
-use crate::pair::{Pair, settings};
+use crate::pair::{Pair, gets, settings};
 use crate::proxy::{Proxy, Setup};
 use crate::redis_server::RedisServer;
 use crate::visitor::{Connection, Visitor};
@@ -109,6 +109,29 @@ fn l1_an_idle_deadline_moves_with_a_near_cache_as_without() {
         touched
     });
     assert_eq!((without, with), (5, 5));
+}
+
+#[test]
+fn l3_every_lifetime_ends_to_the_second_for_what_is_at_hand_too() {
+    for (rule, update) in [
+        ("max_age = '100s'", "X-Session-Set: v=1"),
+        ("idle_timeout = '100s'", "X-Session-Set: v=1"),
+        ("absolute_timeout = '100s'", "X-Session-Set: v=1"),
+        ("max_age = '1h'", "X-Session-Expiry: 100"),
+        ("cycle_grace = '100s'", "X-Session-Action: cycle"),
+    ] {
+        let stage = Stage::new(true, rule);
+        let visitor = stage.known();
+        assert!(visitor.clone().ask(&[update]).session_cookie().is_some());
+        assert!(stage.is_shown(0, &visitor), "{rule}");
+        let before = gets(&stage.redis);
+        // Short of what is worth a touch.
+        stage.advance(9);
+        assert!(stage.is_shown(0, &visitor), "{rule}");
+        assert_eq!(gets(&stage.redis), before, "it is at hand: {rule}");
+        stage.advance(91);
+        assert!(!stage.is_shown(0, &visitor), "{rule}");
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn f2_with_near_caches_the_other_proxy_is_late_for_a_moment_and_then_never_again
         assert_eq!([look(second), look(first)], [Some(round); 2]);
     }
     let (requests, gets) = (pair.backend.requests().len() - requests, pair.gets() - gets);
-    println!("{requests} requests, {gets} GETs, {late} of them too late, {latest:?} at most");
+    println!("{requests} requests, {late} of them behind, for {latest:?} at most; {gets} GETs");
     assert!(gets < requests as u64 * 3 / 4, "the near caches were of no use: {gets} of {requests}");
 }
 
