@@ -5,8 +5,6 @@ mod interrupts;
 mod settings;
 mod stream;
 mod sweep;
-#[cfg(test)]
-mod tests;
 mod visitors;
 mod worker;
 
@@ -308,3 +306,6 @@ fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ServerErro
     };
     open().map_err(|source| ServerError::Listen { address, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ impl Scene {
         tokio::spawn(answer(far, tell));
 
         let (app, stop) = (Arc::new(app), CancellationToken::new());
-        let visitors = Visitors::new(Arc::clone(&app), &shared.settings, stop.clone());
+        let visitors = Visitors::new(Arc::clone(&app), &shared.settings, &stop);
         let (visitor, near) = duplex(room);
         let serving = tokio::spawn(async move { visitors.serve(near, SocketAddr::from(([127, 0, 0, 1], 1))).await });
         Self { app, visitor, asked, stop, serving }
@@ -66,8 +66,13 @@ impl Scene {
         body.to_owned()
     }
 
-    async fn assert_closed(mut self) {
+    /// Waits for the end, before which nothing more may come.
+    async fn closed(&mut self) {
         assert_eq!(self.visitor.read(&mut [0]).await.unwrap_or_default(), 0);
+    }
+
+    async fn assert_closed(mut self) {
+        self.closed().await;
         self.serving.await.unwrap();
         assert!(self.app.metrics.open_metrics().contains("cloakroom_connections_open 0\n"));
         assert!(self.asked.try_recv().is_err(), "the backend was asked once more");
@@ -127,7 +132,7 @@ async fn a_head_larger_than_what_is_read_at_once_is_read_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_trickle_in_do_not_put_the_time_out_off() {
-    for (pause, before) in [(100, 0), (1_500, 0), (4_000, 0), (100, 3), (1_500, 3), (29_000, 3)] {
+    for (pause, before) in [(100_u32, 0), (1_500, 0), (4_000, 0), (100, 3), (1_500, 3), (29_000, 3)] {
         let mut scene = Scene::open(FAR).await;
         for _ in 0..before {
             sleep(Duration::from_secs(20)).await;
@@ -137,10 +142,10 @@ async fn bytes_that_trickle_in_do_not_put_the_time_out_off() {
         }
         let start = Instant::now();
         while scene.visitor.write_all(b"G").await.is_ok() {
-            sleep(Duration::from_millis(pause)).await;
+            sleep(Duration::from_millis(pause.into())).await;
         }
         let lasted = start.elapsed().as_secs_f64();
-        assert!((29.9..30.2 + pause as f64 / 1e3).contains(&lasted), "{lasted} s, a byte each {pause} ms");
+        assert!((29.9..30.2 + f64::from(pause) / 1e3).contains(&lasted), "{lasted} s, a byte each {pause} ms");
         scene.assert_closed().await;
     }
 }
@@ -155,7 +160,7 @@ async fn a_connection_nobody_uses_ends_after_the_time_for_a_head() {
             scene.asked.recv().await.unwrap();
         }
         let start = Instant::now();
-        scene.visitor.read(&mut [0]).await.unwrap();
+        scene.closed().await;
         assert!((29.9..30.1).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
         scene.assert_closed().await;
     }
@@ -170,7 +175,7 @@ async fn an_answer_that_is_taken_slowly_has_no_time_out_for_the_next_head() {
     assert_eq!(scene.answer().await, "/a.");
     let start = Instant::now();
     scene.asked.recv().await.unwrap();
-    scene.visitor.read(&mut [0]).await.unwrap();
+    scene.closed().await;
     assert!((29.9..30.1).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     scene.assert_closed().await;
 }
@@ -185,7 +190,7 @@ async fn a_stop_ends_a_quiet_connection_at_once() {
         sleep(Duration::from_millis(quiet)).await;
         let start = Instant::now();
         scene.stop.cancel();
-        scene.visitor.read(&mut [0]).await.unwrap();
+        scene.closed().await;
         assert!(start.elapsed() < Duration::from_millis(10), "{:?} after {quiet} ms", start.elapsed());
         scene.assert_closed().await;
     }

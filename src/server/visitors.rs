@@ -44,7 +44,7 @@ struct Visit {
 
 impl Visitors {
     /// From `stop` on, each connection ends with the answer under way on it, and at once where there is none.
-    pub fn new(app: Arc<App>, settings: &ServerSettings, stop: CancellationToken) -> Self {
+    pub fn new(app: Arc<App>, settings: &ServerSettings, stop: &CancellationToken) -> Self {
         let &ServerSettings { max_headers, header_timeout, send_timeout, .. } = settings;
         let mut http = http1::Builder::new();
         http.header_read_timeout(header_timeout).max_buf_size(settings.buffer_bytes());

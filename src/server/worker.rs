@@ -35,7 +35,7 @@ pub fn run(
             }
         };
         let connections = TaskTracker::new();
-        let visitors = Arc::new(Visitors::new(Arc::clone(&app), &shared.settings, shared.stop.clone()));
+        let visitors = Arc::new(Visitors::new(Arc::clone(&app), &shared.settings, &shared.stop));
         let doorman =
             Arc::new(Doorman { visitors, places: Arc::clone(&shared.places), connections: connections.clone() });
         for listener in listeners {
