@@ -76,8 +76,7 @@ impl Sessions {
         }
         patch.cycle &= !answer.status.is_server_error();
         let renew = saves && self.shared.rules.save_every_request;
-        let mut exchange =
-            Exchange { sessions: self, candidates: &open.candidates, unasked: false, renew, answer };
+        let mut exchange = Exchange { sessions: self, candidates: &open.candidates, unasked: false, renew, answer };
         let live = match open.found {
             Found::Carried(found) => {
                 let carrier = self.shared.codec.carrier();

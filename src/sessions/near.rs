@@ -43,6 +43,8 @@ struct Shard {
     bytes: usize,
     /// How often anything was dropped.
     changes: u64,
+    /// How often anything was kept.
+    keeps: u64,
 }
 
 struct Entry {
@@ -50,6 +52,8 @@ struct Entry {
     loaded_at: Instant,
     era: u64,
     bytes: usize,
+    /// Which of its shard's keeps it came with.
+    kept: u64,
 }
 
 /// Taken before the store is asked: what its answer may be kept on.
@@ -57,13 +61,14 @@ struct Entry {
 pub(super) struct Mark {
     asked_at: Instant,
     changes: u64,
+    keeps: u64,
     era: u64,
 }
 
 impl NearCache {
     pub fn new(rules: NearCacheRules) -> Self {
         let shards = (rules.max_bytes / SMALLEST_SHARD).clamp(1, MOST_SHARDS);
-        let shard = || Mutex::new(Shard { entries: LruCache::new_unbounded(), bytes: 0, changes: 0 });
+        let shard = || Mutex::new(Shard { entries: LruCache::new_unbounded(), bytes: 0, changes: 0, keeps: 0 });
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             hasher: RandomState::new(),
@@ -91,19 +96,29 @@ impl NearCache {
     /// To be taken before the store is asked for `key`.
     pub(super) fn mark(&self, key: &Key) -> Mark {
         let era = self.era.load(Ordering::Acquire);
-        Mark { asked_at: Instant::now(), changes: self.shard(key).changes, era }
+        let shard = self.shard(key);
+        Mark { asked_at: Instant::now(), changes: shard.changes, keeps: shard.keeps, era }
     }
 
     /// Keeps what the store answered, unless it may have been changed since `mark`.
+    ///
+    /// Of two answers that crossed on their ways, on the connections of two workers, nobody knows which is the newer: if
+    /// they differ neither is kept.
     pub(super) fn keep(&self, key: &Key, mark: Mark, stored: &Arc<Stored>) {
         let bytes = OVERHEAD + 2 * key.as_str().len() + stored.session.data.len();
         let mut shard = self.shard(key);
+        let crossed = shard
+            .entries
+            .peek(key)
+            .is_some_and(|other| other.kept > mark.keeps && other.stored.version != stored.version);
         shard.remove(key);
-        if bytes > self.shard_bytes || shard.changes != mark.changes {
+        if crossed || bytes > self.shard_bytes || shard.changes != mark.changes {
             return;
         }
-        let entry = Entry { stored: Arc::clone(stored), loaded_at: mark.asked_at, era: mark.era, bytes };
+        shard.keeps += 1;
         shard.bytes += bytes;
+        let (loaded_at, kept) = (mark.asked_at, shard.keeps);
+        let entry = Entry { stored: Arc::clone(stored), loaded_at, era: mark.era, bytes, kept };
         shard.entries.insert(key.clone(), entry);
         while shard.bytes > self.shard_bytes
             && let Some((_, oldest)) = shard.entries.remove_lru()

@@ -78,6 +78,23 @@ async fn an_answer_from_before_a_change_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_answers_that_crossed_neither_is_kept_unless_they_are_the_same() {
+    let near = NearCache::new(RULES);
+    let key = key(1);
+    for (second, kept) in [(1, Some(1)), (2, None)] {
+        // Both workers asked before either had its answer.
+        let [one, other] = [(); 2].map(|()| near.mark(&key));
+        near.keep(&key, one, &stored(1, 10));
+        near.keep(&key, other, &stored(second, 10));
+        assert_eq!(version(near.fresh(&key)), kept);
+    }
+    // What was there before the question is simply older.
+    put(&near, &key, 1);
+    put(&near, &key, 2);
+    assert_eq!(version(near.fresh(&key)), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn doubt_and_age_leave_it_for_an_outage_only() {
     let near = NearCache::new(RULES);
     let key = key(1);
