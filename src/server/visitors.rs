@@ -47,7 +47,8 @@ impl Visitors {
     pub fn new(app: Arc<App>, settings: &ServerSettings, stop: &CancellationToken) -> Self {
         let &ServerSettings { max_headers, header_timeout, send_timeout, .. } = settings;
         let mut http = http1::Builder::new();
-        http.header_read_timeout(header_timeout).max_buf_size(settings.buffer_bytes());
+        // Gathering costs the kernel more than copying what most answers are; a large one is copied at the speed of memory.
+        http.header_read_timeout(header_timeout).max_buf_size(settings.buffer_bytes()).writev(false);
         // Told its own default, hyper would take the room for them from the heap, for each request.
         if max_headers != ServerSettings::default().max_headers {
             http.max_headers(max_headers);

@@ -142,8 +142,10 @@ impl Server {
         let most_head_bytes = self.max_header_bytes.saturating_mul(4);
         let tally = Arc::new(Tally { head_bytes: AtomicUsize::new(0), most_head_bytes });
         let io = TokioIo::new(Watched { stream, tally: Arc::clone(&tally) });
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).handshake(io).await?;
+        let mut http = http1::Builder::new();
+        // Gathering costs the kernel more than copying what most requests are.
+        http.max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).writev(false);
+        let (sender, driver) = http.handshake(io).await?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(error = %Causes(&error), "a connection to a backend ended");
