@@ -1,5 +1,6 @@
 //! The server's life: bind and open, answer, drain.
 
+mod doors;
 mod heads;
 mod interrupts;
 mod settings;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,8 @@ use crate::sessions;
 use crate::store::{self, SessionStore, StoreError};
 use crate::telemetry::Causes;
 use crate::upstream::UpstreamSettings;
+
+use self::doors::{Doors, Visitor};
 
 pub use self::settings::ServerSettings;
 pub use self::visitors::Visitors;
@@ -66,14 +70,23 @@ struct Shared {
     clock: Clock,
     access_log: bool,
     places: Arc<Semaphore>,
+    doors: Arc<Doors>,
     stop: CancellationToken,
+}
+
+/// Where visitors come to a worker.
+struct Entrance {
+    worker: usize,
+    /// One on every address.
+    listeners: Vec<TcpListener>,
+    /// Those that other workers hand on.
+    handed: UnboundedReceiver<Visitor>,
 }
 
 /// A server that listens and whose store is open, but that answers nobody yet.
 pub struct Server {
     shared: Arc<Shared>,
-    /// For each worker, its listener on every address.
-    listeners: Vec<Vec<TcpListener>>,
+    entrances: Vec<Entrance>,
     admin: Option<TcpListener>,
     clear_interval: Duration,
 }
@@ -153,7 +166,11 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let near_cache = config.store.near_cache()?;
         let admin = config.admin.as_ref().map(|admin| bind(admin.listen, Sharing::Alone)).transpose()?;
+        let (doors, handed) = Doors::new(listeners.len());
+        let entrances = listeners.into_iter().zip(handed).enumerate();
+        let entrances = entrances.map(|(worker, (listeners, handed))| Entrance { worker, listeners, handed });
         let shared = Shared {
+            doors,
             places: Arc::new(Semaphore::new(config.server.max_connections)),
             settings: config.server,
             upstreams: config.upstreams,
@@ -166,13 +183,18 @@ impl Server {
             access_log: config.log.access,
             stop: CancellationToken::new(),
         };
-        Ok(Self { shared: Arc::new(shared), listeners, admin, clear_interval: config.store.clear_interval })
+        let (entrances, clear_interval) = (entrances.collect(), config.store.clear_interval);
+        Ok(Self { shared: Arc::new(shared), entrances, admin, clear_interval })
     }
 
     /// Where visitors are answered: the ports that the system chose for those given as 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let listeners = self.listeners.first().map(Vec::as_slice).unwrap_or_default();
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        let first = self.entrances.first();
+        first
+            .into_iter()
+            .flat_map(|entrance| &entrance.listeners)
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
     }
 
     /// Where operators are answered.
@@ -187,15 +209,15 @@ impl Server {
     /// A worker could not start, or ended unasked.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let addresses = self.addresses();
-        let Self { shared, listeners, admin, clear_interval } = self;
+        let Self { shared, entrances, admin, clear_interval } = self;
         // Whatever ends this function ends the workers and whoever serves the operators.
         let _stop_all = shared.stop.clone().drop_guard();
         let operators = admin.map(|listener| serve_operators(&shared, listener)).transpose()?;
         let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
         tokio::spawn(sweep::sweep_now_and_then(store, metrics, clear_interval, shared.stop.clone()));
         let mut workers = Workers::default();
-        for (index, listeners) in listeners.into_iter().enumerate() {
-            workers.start(index, Arc::clone(&shared), listeners).await?;
+        for entrance in entrances {
+            workers.start(Arc::clone(&shared), entrance).await?;
         }
         for address in &addresses {
             tracing::info!(%address, workers = workers.running.len(), "listening");
@@ -223,22 +245,18 @@ struct Workers {
 
 impl Workers {
     /// Starts a worker and waits until it answers.
-    async fn start(
-        &mut self,
-        index: usize,
-        shared: Arc<Shared>,
-        listeners: Vec<TcpListener>,
-    ) -> Result<(), ServerError> {
+    async fn start(&mut self, shared: Arc<Shared>, entrance: Entrance) -> Result<(), ServerError> {
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let name = format!("worker-{}", entrance.worker);
         let work = move || {
             // Dropped at the end, also that of a panic.
             let _end: oneshot::Sender<()> = end;
-            if let Err(error) = worker::run(&shared, listeners, ready) {
+            if let Err(error) = worker::run(&shared, entrance, ready) {
                 tracing::error!(error = %Causes(&error), "a worker failed");
             }
         };
-        thread::Builder::new().name(format!("worker-{index}")).spawn(work).map_err(ServerError::Runtime)?;
+        thread::Builder::new().name(name).spawn(work).map_err(ServerError::Runtime)?;
         is_ready.await.map_err(|_| ServerError::Worker)??;
         self.running.push(ended);
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -210,4 +211,26 @@ async fn a_request_that_has_begun_to_come_is_answered_after_a_stop() {
         scene.asked.recv().await.unwrap();
         scene.assert_closed().await;
     }
+}
+
+#[tokio::test]
+async fn few_connections_are_spread_over_all_workers() {
+    let config = Config::parse(&format!("server.workers = 4\n{SETTINGS}"), "a test's").unwrap();
+    let server = Server::open(config, Clock::system()).await.unwrap();
+    let (shared, address) = (Arc::clone(&server.shared), server.addresses()[0]);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+    let mut visitors = Vec::new();
+    for _ in 0..12 {
+        let mut visitor = TcpStream::connect(address).await.unwrap();
+        visitor.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut status = [0; 12];
+        visitor.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 502", "there is no backend");
+        visitors.push(visitor);
+    }
+    assert_eq!(shared.doors.open(), [3; 4]);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(shared.doors.open(), [0; 4]);
 }

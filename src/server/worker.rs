@@ -1,15 +1,18 @@
 //! A worker: one thread, one runtime, its own listeners, its own connections to backends and store.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
+use super::doors::{Doors, Visitor};
 use super::visitors::Visitors;
-use super::{ServerError, Shared};
+use super::{Entrance, ServerError, Shared};
 use crate::app::{App, RequestLimits};
 use crate::sessions::Sessions;
 use crate::telemetry::Causes;
@@ -18,10 +21,10 @@ use crate::upstream::Upstream;
 /// How long to wait when no connection can be accepted: the usual reason, too many open files, does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `listeners` until `stop`, then lets what is under way end; says through `ready` when it answers.
+/// Serves those who come in until `stop`, then lets what is under way end; says through `ready` when it answers.
 pub fn run(
     shared: &Shared,
-    listeners: Vec<std::net::TcpListener>,
+    entrance: Entrance,
     ready: oneshot::Sender<Result<(), ServerError>>,
 ) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
@@ -36,12 +39,14 @@ pub fn run(
         };
         let connections = TaskTracker::new();
         let visitors = Arc::new(Visitors::new(Arc::clone(&app), &shared.settings, &shared.stop));
-        let doorman =
-            Arc::new(Doorman { visitors, places: Arc::clone(&shared.places), connections: connections.clone() });
+        let Entrance { worker, listeners, handed } = entrance;
+        let (places, doors) = (Arc::clone(&shared.places), Arc::clone(&shared.doors));
+        let doorman = Arc::new(Doorman { worker, visitors, places, doors, connections: connections.clone() });
         for listener in listeners {
             let listener = TcpListener::from_std(listener).map_err(ServerError::Runtime)?;
             connections.spawn(Arc::clone(&doorman).accept(listener));
         }
+        connections.spawn(doorman.take_over(handed));
         ready.send(Ok(())).ok();
         shared.stop.cancelled().await;
         let drained = async {
@@ -91,9 +96,11 @@ pub(super) async fn open(shared: &Shared) -> Result<App, ServerError> {
 
 /// Takes the visitors of one worker in.
 struct Doorman {
+    worker: usize,
     visitors: Arc<Visitors>,
     /// One for each connection there may be, over all workers.
     places: Arc<Semaphore>,
+    doors: Arc<Doors>,
     connections: TaskTracker,
 }
 
@@ -113,13 +120,12 @@ impl Doorman {
             };
             match accepted {
                 Ok(((socket, peer), place)) => {
-                    // Answers are written whole; waiting to fill a packet would only delay their last bytes.
-                    socket.set_nodelay(true).ok();
-                    let visitors = Arc::clone(&self.visitors);
-                    self.connections.spawn(async move {
-                        visitors.serve(socket, peer).await;
-                        drop(place);
-                    });
+                    let seat = self.doors.seat(self.worker);
+                    if seat.worker == self.worker {
+                        self.let_in(socket, peer, (place, seat));
+                    } else if let Ok(socket) = socket.into_std() {
+                        self.doors.hand(Visitor { socket, peer, place, seat });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error = %Causes(&error), "a connection was not accepted");
@@ -127,5 +133,31 @@ impl Doorman {
                 }
             }
         }
+    }
+
+    /// Takes in whom other workers hand on.
+    async fn take_over(self: Arc<Self>, mut handed: UnboundedReceiver<Visitor>) {
+        loop {
+            let visitor = tokio::select! {
+                () = self.visitors.stop.cancelled() => return,
+                visitor = handed.recv() => visitor,
+            };
+            let Some(Visitor { socket, peer, place, seat }) = visitor else { return };
+            match TcpStream::from_std(socket) {
+                Ok(socket) => self.let_in(socket, peer, (place, seat)),
+                Err(error) => tracing::warn!(error = %Causes(&error), "a connection was not taken over"),
+            }
+        }
+    }
+
+    /// Serves one connection, which has `room` as long as it lives.
+    fn let_in(&self, socket: TcpStream, peer: SocketAddr, room: impl Send + 'static) {
+        // Answers are written whole; waiting to fill a packet would only delay their last bytes.
+        socket.set_nodelay(true).ok();
+        let visitors = Arc::clone(&self.visitors);
+        self.connections.spawn(async move {
+            visitors.serve(socket, peer).await;
+            drop(room);
+        });
     }
 }
