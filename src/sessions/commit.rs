@@ -76,7 +76,7 @@ impl Sessions {
         }
         patch.cycle &= !answer.status.is_server_error();
         let renew = saves && self.shared.rules.save_every_request;
-        let mut exchange = Exchange { sessions: self, candidates: &open.candidates, unasked: false, renew, answer };
+        let mut exchange = Exchange { sessions: self, candidates: &open.candidates, end_all: false, renew, answer };
         let live = match open.found {
             Found::Carried(found) => {
                 let carrier = self.shared.codec.carrier();
@@ -84,13 +84,18 @@ impl Sessions {
             }
             Found::Live(live) => Some(live),
             Found::Nothing => None,
+            // Only an answer from the store makes an end final.
+            Found::Ended => {
+                exchange.end_all = true;
+                None
+            }
             Found::Stale(_) | Found::Unasked if patch.is_empty() => return Ok(None),
             // A failed load creates nothing later on: an update counts only if the session is found now.
             Found::Stale(_) | Found::Unasked => match self.find_first(&open.candidates, false).await {
                 Ok(Some(live)) => Some(live),
                 Ok(None) if ends(&patch) => {
                     patch.drop_changes();
-                    exchange.unasked = true;
+                    exchange.end_all = true;
                     None
                 }
                 Ok(None) => return exchange.interrupted(exchange.keys().next().as_ref()),
@@ -126,8 +131,9 @@ struct Exchange<'a> {
     sessions: &'a Sessions,
     /// Every session the request named.
     candidates: &'a [SessionId],
-    /// The load failed, so nobody knows what the keys lead to: perhaps, past their grace by now, to a live session.
-    unasked: bool,
+    /// Whether an end is for all of them although none was found: the store could not be asked, so nobody knows what they
+    /// lead to (perhaps, past their grace by now, to a live session), or it has not taken their end yet.
+    end_all: bool,
     /// Whether the session is saved though nothing is asked for.
     renew: bool,
     answer: Answer<'a>,
@@ -263,7 +269,7 @@ impl Exchange<'_> {
         let mut keys: Vec<Key> = match live {
             Some(live) if !forget_cookie => vec![live.key.clone()],
             Some(_) => self.keys().collect(),
-            None if self.unasked => self.keys().collect(),
+            None if self.end_all => self.keys().collect(),
             None => Vec::new(),
         };
         // The links as they were loaded: when the store takes the end at last, the record with them may have expired.

@@ -84,6 +84,8 @@ pub struct OpenSession {
 
 enum Found {
     Carried(InCookie),
+    /// One was ended, though the store does not know it yet, and there is no other.
+    Ended,
     Live(Live),
     Nothing,
     /// The store could not be asked; this is what it answered some time ago.
@@ -138,6 +140,7 @@ impl Sessions {
         };
         let found = match self.find_first(&candidates, route.near_cache).await {
             Ok(Some(live)) => Found::Live(live),
+            Ok(None) if candidates.iter().any(|id| self.is_ended(id)) => Found::Ended,
             Ok(None) => {
                 if !candidates.is_empty() {
                     self.tell_unknown(request_id);
@@ -166,8 +169,12 @@ impl Sessions {
         tracing::info!(target: "cloakroom::session", request = request_id, event = "unknown");
     }
 
+    /// The first that lives. One whose end only the store has not taken yet does not: it is known to be over.
     async fn find_first(&self, candidates: &[SessionId], near: bool) -> Result<Option<Live>, StoreError> {
         for id in candidates {
+            if self.is_ended(id) {
+                continue;
+            }
             let key = self.records.codec.key(id);
             let found = if near { self.records.find_near(&key).await? } else { self.records.find(&key).await? };
             if let Some(stored) = found {
@@ -177,13 +184,18 @@ impl Sessions {
         Ok(None)
     }
 
+    /// Whether the session was ended, though the store does not know it yet.
+    fn is_ended(&self, id: &SessionId) -> bool {
+        !self.shared.pending.is_empty() && self.shared.pending.ends(&self.records.codec.key(id))
+    }
+
     /// What the near cache has, but for a session whose end only the store has not taken yet.
     fn find_stale(&self, candidates: &[SessionId], age: Duration) -> Option<Live> {
         candidates.iter().find_map(|id| {
-            let key = self.records.codec.key(id);
-            if self.shared.pending.ends(&key) {
+            if self.is_ended(id) {
                 return None;
             }
+            let key = self.records.codec.key(id);
             let stored = self.records.find_stale(&key, age)?;
             Some(Live { id: id.clone(), key, stored })
         })
@@ -199,7 +211,7 @@ impl Sessions {
                 let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
                 (&live.stored.session, Some(&live.key), end)
             }
-            Found::Carried(InCookie { live: None, .. }) | Found::Nothing => {
+            Found::Carried(InCookie { live: None, .. }) | Found::Ended | Found::Nothing => {
                 return self.shared.injector.add(headers, State::None, None, None);
             }
             Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
@@ -238,7 +250,7 @@ impl OpenSession {
     pub fn state(&self) -> &'static str {
         match self.found {
             Found::Carried(InCookie { live: Some(_), .. }) | Found::Live(_) => "active",
-            Found::Carried(InCookie { live: None, .. }) | Found::Nothing => "none",
+            Found::Carried(InCookie { live: None, .. }) | Found::Ended | Found::Nothing => "none",
             Found::Stale(_) => "stale",
             Found::Unasked => "degraded",
         }

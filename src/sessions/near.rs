@@ -8,7 +8,7 @@
 //! * Before the store is asked a [`Mark`] is taken; if anything was dropped in the key's part of the cache meanwhile, the
 //!   answer may be the older one and is not kept.
 //! * When the store's word may have been missed, everything is in doubt: it is kept for routes that rather have an old
-//!   session than none while the store is silent, and for nobody else.
+//!   session than none, for as long as the store is silent, and for nobody else.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +25,11 @@ use crate::store::{Key, NearCacheRules, Watcher};
 const MOST_SHARDS: usize = 64;
 /// A part smaller than this could not hold the largest sessions.
 const SMALLEST_SHARD: usize = 1 << 20;
-/// What a session costs beside its key and its data: table entry, decoded session, the allocations' own headers.
-const OVERHEAD: usize = 512;
+/// What a session costs beside its key and its data: table entry, decoded session, the rest of the record that the data is
+/// a part of, the allocations' own headers.
+const OVERHEAD: usize = 640;
+/// What each other key of the session costs, in the record and decoded.
+const LINK: usize = 320;
 
 pub struct NearCache {
     shards: Box<[Mutex<Shard>]>,
@@ -35,6 +38,8 @@ pub struct NearCache {
     max_age: Duration,
     /// Entries of an earlier era are in doubt.
     era: AtomicU64,
+    /// The latest era in which the store has answered. What is older was not read again although it could have been.
+    answered: AtomicU64,
 }
 
 struct Shard {
@@ -75,6 +80,7 @@ impl NearCache {
             shard_bytes: rules.max_bytes / shards,
             max_age: rules.max_age,
             era: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -86,11 +92,13 @@ impl NearCache {
         certain.then(|| Arc::clone(&entry.stored))
     }
 
-    /// What the store answered at most `age` ago, for when it does not answer now. Never what is known to have changed.
+    /// What the store answered at most `age` ago, for when it does not answer now. Never what is known to have changed,
+    /// nor what has been in doubt since before it answered last.
     pub(super) fn stale(&self, key: &Key, age: Duration) -> Option<Arc<Stored>> {
         let mut shard = self.shard(key);
         let entry = shard.entries.get(key)?;
-        (entry.loaded_at.elapsed() < age).then(|| Arc::clone(&entry.stored))
+        let last = entry.era >= self.answered.load(Ordering::Acquire) && entry.loaded_at.elapsed() < age;
+        last.then(|| Arc::clone(&entry.stored))
     }
 
     /// To be taken before the store is asked for `key`.
@@ -105,7 +113,9 @@ impl NearCache {
     /// Of two answers that crossed on their ways, on the connections of two workers, nobody knows which is the newer: if
     /// they differ neither is kept.
     pub(super) fn keep(&self, key: &Key, mark: Mark, stored: &Arc<Stored>) {
-        let bytes = OVERHEAD + 2 * key.as_str().len() + stored.session.data.len();
+        self.answered.fetch_max(mark.era, Ordering::AcqRel);
+        let links = stored.session.links().count();
+        let bytes = OVERHEAD + 2 * key.as_str().len() + LINK * links + stored.session.data.len();
         let mut shard = self.shard(key);
         let crossed = shard
             .entries
@@ -135,7 +145,8 @@ impl NearCache {
     }
 
     /// The store has no such session any more.
-    pub(super) fn gone(&self, key: &Key) {
+    pub(super) fn gone(&self, key: &Key, mark: Mark) {
+        self.answered.fetch_max(mark.era, Ordering::AcqRel);
         self.shard(key).remove(key);
     }
 

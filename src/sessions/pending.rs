@@ -1,6 +1,7 @@
 //! What the store could not take at once and must take all the same: the ends of sessions, and retirements.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(super) struct Pending {
     /// One visitor who repeats a logout does not multiply it; a logout is not the retirement of the same key. Never
     /// locked across an await.
     jobs: Mutex<HashSet<Job>>,
+    /// How many there are.
+    count: AtomicUsize,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -40,7 +43,7 @@ impl Job {
 
 impl Pending {
     pub fn new(tagger: Arc<Tagger>) -> Self {
-        Self { tagger, jobs: Mutex::default() }
+        Self { tagger, jobs: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
     /// Repeats `job` on the current runtime until it succeeds.
@@ -53,6 +56,7 @@ impl Pending {
         if !jobs.insert(job.clone()) {
             return;
         }
+        self.count.store(jobs.len(), Ordering::Release);
         drop(jobs);
         let waiting = Waiting::new(Arc::clone(self), job, Arc::clone(&records.metrics));
         let records = Arc::clone(records);
@@ -69,6 +73,11 @@ impl Pending {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
+    }
+
+    /// As it nearly always is: known without a lock.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
     /// Whether the session under `key` was ended, though the store does not know it yet.
@@ -107,7 +116,10 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.jobs().remove(&self.job);
+        let mut jobs = self.pending.jobs();
+        jobs.remove(&self.job);
+        self.pending.count.store(jobs.len(), Ordering::Release);
+        drop(jobs);
         self.metrics.flush_pending(-1);
     }
 }

@@ -61,7 +61,7 @@ impl Records {
         let found = self.load(key).await?.filter(|stored| self.answers(stored, now)).map(Arc::new);
         match (near, &found) {
             (Some((near, mark)), Some(stored)) => near.keep(key, mark, stored),
-            (Some((near, _)), None) => near.gone(key),
+            (Some((near, mark)), None) => near.gone(key, mark),
             (None, _) => {}
         }
         Ok(found)

@@ -291,7 +291,7 @@ fn a_logout_that_the_store_cannot_take_is_retried_until_it_succeeds() {
             assert_eq!((answer.status, forgets(&answer)), (503, action != "delete"), "{action}");
             assert_eq!(stage.pending(), 1, "one logout is one, however often it is said");
         }
-        assert!(stage.look(&stolen).is_some());
+        assert!(stage.look(&stolen).is_some(), "where nobody knows of the logout");
         stage.fail(0, 0, Fate::Pass);
         stage.settle();
         assert_eq!(stage.look(&stolen), None);

@@ -50,7 +50,7 @@ async fn what_was_read_is_believed_until_it_changes() {
     near.all_changed();
     assert_eq!([near.fresh(&other).is_none(), near.stale(&other, Duration::MAX).is_none()], [true; 2]);
     put(&near, &other, 3);
-    near.gone(&other);
+    near.gone(&other, near.mark(&other));
     assert!(near.stale(&other, Duration::MAX).is_none());
 }
 
@@ -116,6 +116,29 @@ async fn doubt_and_age_leave_it_for_an_outage_only() {
     assert_eq!([version(near.fresh(&key)), version(near.stale(&key, minute))], [None, Some(2)]);
     put(&near, &key, 3);
     assert_eq!(version(near.fresh(&key)), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_doubt_when_the_store_answered_again_is_not_shown_in_the_next_outage() {
+    let near = NearCache::new(RULES);
+    let [one, other] = [1, 2].map(key);
+    put(&near, &one, 1);
+    let asked_before = near.mark(&other);
+    near.missed();
+    near.keep(&other, asked_before, &stored(1, 10));
+    assert_eq!(version(near.stale(&one, Duration::MAX)), Some(1), "that answer was on its way before");
+    for answer in [
+        |near: &NearCache, key: &Key| put(near, key, 2),
+        |near: &NearCache, key: &Key| {
+            near.gone(key, near.mark(key));
+        },
+    ] {
+        put(&near, &one, 1);
+        near.missed();
+        assert_eq!(version(near.stale(&one, Duration::MAX)), Some(1));
+        answer(&near, &other);
+        assert_eq!(version(near.stale(&one, Duration::MAX)), None, "it could have been read again");
+    }
 }
 
 #[tokio::test(start_paused = true)]
