@@ -43,6 +43,13 @@ pub use self::visitors::Visitors;
 /// Connections the kernel holds for each listener until they are accepted.
 const BACKLOG: i32 = 1024;
 
+/// The most bytes of an answer that the kernel holds unsent before it asks us to wait.
+///
+/// A socket that was full becomes writable when half of these have gone. Left to itself, the kernel would let a third of
+/// megabytes go first, and `server.send_timeout` would end the connections of those who take an answer slowly but
+/// steadily.
+const UNSENT: u32 = 64 << 10;
+
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -318,6 +325,8 @@ fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ServerErro
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(sharing == Sharing::Port)?;
         socket.set_nonblocking(true)?;
+        // Each accepted socket has it from its listener.
+        socket.set_tcp_notsent_lowat(UNSENT)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())

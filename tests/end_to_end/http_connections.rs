@@ -1,5 +1,11 @@
 //! A visitor's connection: how long it lives, in which order it is answered, how many there may be.
 
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
 use crate::backend::{Backend, Reply};
 use crate::proxy::Proxy;
 use crate::raw_backend::RawBackend;
@@ -154,4 +160,28 @@ fn an_answer_that_nobody_takes_is_given_up() {
         assert!(chunks < 10_000, "the backend can write for ever");
     }
     drop(visitor);
+}
+
+#[test]
+fn an_answer_that_is_taken_slowly_but_steadily_is_given_whole() {
+    const WHOLE: usize = 16 << 20;
+    let backend = Backend::start(|_| Reply::ok("x".repeat(WHOLE)));
+    let proxy = proxy(&backend.url(), "send_timeout = '2s'");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // All that waits for this visitor waits on the proxy's side.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&proxy.address.into()).unwrap();
+    let mut visitor = Connection::over(TcpStream::from(socket.try_clone().unwrap()));
+    visitor.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(visitor.head().unwrap().0, "HTTP/1.1 200 OK");
+    // In the time allowed some 300 KiB: much more than what the proxy should wait for, much less than the kernel would
+    // hold for it. On a slow machine it is less.
+    let mut taken = 0;
+    while taken < 1 << 20 {
+        thread::sleep(Duration::from_millis(50));
+        taken += visitor.read(8 << 10).unwrap().len();
+    }
+    // The rest at the speed of the machine.
+    socket.set_recv_buffer_size(1 << 20).unwrap();
+    assert_eq!(taken + visitor.read(WHOLE - taken).expect("the whole answer").len(), WHOLE);
 }
