@@ -221,6 +221,8 @@ impl Written {
 
     /// What an outage may be bridged with is in a near cache.
     fn check_stale(&self) -> Option<Problem> {
+        const NO_SESSION: &str = "means nothing with session = false, where no session is shown; take it away";
+
         // Where its settings cannot be meant that is said already.
         let near = self.store.near_cache().map_or(true, |near| near.is_some());
         self.routes.iter().enumerate().find_map(|(index, route)| {
@@ -228,7 +230,7 @@ impl Written {
             let stale = route.on_store_error == OnStoreError::Stale;
             match route.stale_max_age {
                 _ if stale && !(near && route.session) => {
-                    let message = "needs a near cache, which this route has not: write store.near_cache.enabled = true";
+                    let message = if route.session { self.why_no_near_cache() } else { NO_SESSION };
                     Some(Problem::new(at("on_store_error"), "\"stale\"", message))
                 }
                 Some(age) if !stale => {
@@ -241,6 +243,21 @@ impl Written {
                 _ => None,
             }
         })
+    }
+
+    /// And what would be right, where one is needed.
+    fn why_no_near_cache(&self) -> &'static str {
+        match self.store.engine {
+            Engine::Memory => "means nothing with engine = \"memory\", which is always there; take it away",
+            Engine::SignedCookies => {
+                "means nothing with engine = \"signed_cookies\", which asks no store; take it away"
+            }
+            Engine::Redis => "needs the near cache: take store.near_cache.enabled = false away",
+            Engine::CachedDb | Engine::Db | Engine::File | Engine::Memcached => {
+                "needs a near cache, which is off with this engine: write store.near_cache.enabled = true and \
+                 store.near_cache.max_age"
+            }
+        }
     }
 
     /// The admin listener has an address of its own.

@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Whose events there is one of for each request.
 pub(super) const ACCESS: &str = "cloakroom::access";
+/// Whose only event is that lines were lost.
+const LOSS: &str = module_path!();
 
 /// What may wait to be written: more is lost, and the loss is told.
 const MOST_BYTES: usize = 1 << 20;
@@ -59,25 +61,26 @@ impl Lines {
     fn write_out(&self, mut out: impl Write) {
         let mut batch = Vec::new();
         while let Some(lost) = self.next(&mut batch) {
-            // A log that nobody can take is no reason to stop.
-            out.write_all(&batch).and_then(|()| out.flush()).ok();
-            batch.clear();
+            // What was lost came after this batch, and so does the word of it.
             if lost > 0 {
                 tracing::warn!(lines = lost, "the log is read too slowly; lines were lost");
             }
+            // A log that nobody can take is no reason to stop.
+            out.write_all(&batch).and_then(|()| out.flush()).ok();
+            batch.clear();
         }
         self.lock().ended = true;
         self.0.changed.notify_all();
     }
 
-    /// Waits for lines and takes all there are; tells how many were lost before them. `None` at the end.
+    /// Waits for lines and takes all there are; tells how many were lost after them. `None` at the end.
     fn next(&self, batch: &mut Vec<u8>) -> Option<u64> {
         let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
         let waiting = self.0.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         let few = |waiting: &mut Waiting| !waiting.urgent && !waiting.closed && waiting.lines.len() < ENOUGH_BYTES;
         let waited = self.0.changed.wait_timeout_while(waiting, PAUSE, few);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.is_empty() {
+        if waiting.lines.is_empty() && waiting.lost == 0 {
             return None;
         }
         std::mem::swap(batch, &mut waiting.lines);
@@ -85,9 +88,9 @@ impl Lines {
         Some(std::mem::take(&mut waiting.lost))
     }
 
-    fn push(&self, line: &[u8], urgent: bool) {
+    fn push(&self, line: &[u8], urgent: bool, most: usize) {
         let mut waiting = self.lock();
-        if waiting.lines.len() + line.len() > MOST_BYTES {
+        if waiting.lines.len() + line.len() > most {
             waiting.lost += 1;
             return;
         }
@@ -120,11 +123,13 @@ impl Drop for Flush {
 pub(super) struct Line<'a> {
     lines: &'a Lines,
     urgent: bool,
+    /// How many bytes may wait, this line's among them.
+    most: usize,
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.lines.push(line, self.urgent);
+        self.lines.push(line, self.urgent, self.most);
         Ok(line.len())
     }
 
@@ -137,11 +142,13 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, urgent: true }
+        Line { lines: self, urgent: true, most: MOST_BYTES }
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
-        Line { lines: self, urgent: event.target() != ACCESS }
+        // There is one for each batch that is written: if it were lost, the count would go with it.
+        let most = if event.target() == LOSS { usize::MAX } else { MOST_BYTES };
+        Line { lines: self, urgent: event.target() != ACCESS, most }
     }
 }
 
@@ -150,6 +157,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::telemetry::{LogFormat, subscriber};
 
     /// Takes something, and nothing more until it is told to.
     struct Slow {
@@ -179,10 +187,10 @@ mod tests {
     fn what_waits_is_written_together_and_all_of_it_at_the_end() {
         let (out, go, read) = slow();
         let (lines, flush) = Lines::start(out).unwrap();
-        lines.push(b"first\n", true);
+        lines.push(b"first\n", true, MOST_BYTES);
         assert_eq!(read.recv().unwrap(), b"first\n");
-        lines.push(b"second\n", false);
-        lines.push(b"third\n", false);
+        lines.push(b"second\n", false, MOST_BYTES);
+        lines.push(b"third\n", false, MOST_BYTES);
         drop(go);
         drop(flush);
         let rest: Vec<u8> = read.try_iter().flatten().collect();
@@ -194,15 +202,46 @@ mod tests {
         let (out, go, read) = slow();
         let (lines, flush) = Lines::start(out).unwrap();
         let line = [b'x'; 1024];
-        lines.push(&line, true);
+        lines.push(&line, true, MOST_BYTES);
         assert_eq!(read.recv().unwrap(), line);
         let most = MOST_BYTES / line.len();
         for _ in 0..2 * most {
-            lines.push(&line, false);
+            lines.push(&line, false, MOST_BYTES);
         }
         assert_eq!(lines.lock().lost, most as u64);
         drop(go);
         drop(flush);
         assert_eq!(read.try_iter().flatten().count(), MOST_BYTES);
+    }
+
+    #[test]
+    fn every_line_is_written_or_counted_however_often_the_reader_stops() {
+        let (out, go, read) = slow();
+        let lines = Lines::default();
+        let (log, writer) = (subscriber(LogFormat::Json, lines.clone()), lines.clone());
+        let writer = thread::spawn(move || tracing::subscriber::with_default(log, || writer.write_out(out)));
+        let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
+        lines.push(&line, true, MOST_BYTES);
+        let (mut pushed, mut written) = (1, Vec::new());
+        for round in 1..=20 {
+            written.extend(read.recv().unwrap());
+            // While the reader takes nothing; the last of them do not fit.
+            for _ in 0..MOST_BYTES / line.len() + round {
+                lines.push(&line, false, MOST_BYTES);
+                pushed += 1;
+            }
+            go.send(()).unwrap();
+        }
+        drop(go);
+        drop(Flush(lines));
+        writer.join().unwrap();
+        written.extend(read.try_iter().flatten());
+        let lost = written.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"{")).map(|line| {
+            let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+            event["lines"].as_u64().unwrap()
+        });
+        let lost: Vec<u64> = lost.collect();
+        let whole = written.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"x")).count();
+        assert_eq!(whole as u64 + lost.iter().sum::<u64>(), pushed, "{lost:?}");
     }
 }

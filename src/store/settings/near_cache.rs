@@ -15,7 +15,7 @@ const LEAST_BYTES: usize = 64 << 10;
 
 /// `[store.near_cache]` as the file has it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table: to turn it off write [store.near_cache] enabled = false")]
 pub struct NearCacheSettings {
     /// Absent: where the engine can tell what changed.
     pub enabled: Option<bool>,
