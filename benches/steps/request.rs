@@ -94,7 +94,7 @@ async fn message(stream: &mut DuplexStream, end: &[u8]) -> Option<Vec<u8>> {
 /// A visitor's connection to a worker whose backend always answers with `update` in the head.
 async fn visitor(config: Config, update: &'static str) -> DuplexStream {
     let settings = config.server.clone();
-    let visitors = Visitors::new(Arc::new(app(config, update).await), &settings, CancellationToken::new());
+    let visitors = Visitors::new(Arc::new(app(config, update).await), &settings, &CancellationToken::new());
     let (near, far) = duplex(PIPE);
     tokio::spawn(async move { visitors.serve(near, SocketAddr::from((Ipv4Addr::LOCALHOST, 4711))).await });
     far

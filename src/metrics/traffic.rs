@@ -312,7 +312,9 @@ mod tests {
             }
         };
         let threads: Vec<_> = (0..PLACES + 3).map(|_| thread::spawn(count())).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let many = PLACES as u64 + 3;
         let sums = traffic.sum();
         let requests = &sums.requests[&("/".into(), 200)];
