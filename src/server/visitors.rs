@@ -47,6 +47,9 @@ impl Visitors {
     pub fn new(app: Arc<App>, settings: &ServerSettings, stop: &CancellationToken) -> Self {
         let &ServerSettings { max_headers, header_timeout, send_timeout, .. } = settings;
         let mut http = http1::Builder::new();
+        // Without half_close: hyper would not look for a visitor's end while a request is under way, and those who left a
+        // quiet answer, as of events, would keep their place and their backend's connection until its next byte. That
+        // happens all the time; who only shuts its sending side down, and waits for an answer, is rare.
         // Gathering costs the kernel more than copying what most answers are; a large one is copied at the speed of memory.
         http.header_read_timeout(header_timeout).max_buf_size(settings.buffer_bytes()).writev(false);
         // Told its own default, hyper would take the room for them from the heap, for each request.
