@@ -199,17 +199,31 @@ async fn a_stop_ends_a_quiet_connection_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_has_begun_to_come_is_answered_after_a_stop() {
+    let (first, second) = ("GET /a HTTP/1.1\r\nHo", "st: h\r\n\r\n");
     for quiet in [0, 500, 5_000] {
-        let mut scene = Scene::open(FAR).await;
-        let (first, second) = ("GET /a HTTP/1.1\r\nHo", "st: h\r\n\r\n");
-        scene.send(first).await;
-        sleep(Duration::from_millis(quiet)).await;
-        scene.stop.cancel();
-        sleep(Duration::from_secs(5)).await;
-        scene.send(second).await;
-        assert_eq!(scene.answer().await, "/a.", "after {quiet} ms");
-        scene.asked.recv().await.unwrap();
-        scene.assert_closed().await;
+        // As the first of its connection, after an answer, and behind the request before it.
+        for before in ["", "answered", "pipelined"] {
+            let mut scene = Scene::open(FAR).await;
+            match before {
+                "answered" => scene.send(&get("/before")).await,
+                "pipelined" => scene.send(&(get("/before") + first)).await,
+                _ => scene.send(first).await,
+            }
+            if !before.is_empty() {
+                assert_eq!(scene.answer().await, "/before.");
+                scene.asked.recv().await.unwrap();
+            }
+            if before == "answered" {
+                scene.send(first).await;
+            }
+            sleep(Duration::from_millis(quiet)).await;
+            scene.stop.cancel();
+            sleep(Duration::from_secs(5)).await;
+            scene.send(second).await;
+            assert_eq!(scene.answer().await, "/a.", "{before} after {quiet} ms");
+            scene.asked.recv().await.unwrap();
+            scene.assert_closed().await;
+        }
     }
 }
 

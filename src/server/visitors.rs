@@ -47,6 +47,9 @@ impl Visitors {
     pub fn new(app: Arc<App>, settings: &ServerSettings, stop: &CancellationToken) -> Self {
         let &ServerSettings { max_headers, header_timeout, send_timeout, .. } = settings;
         let mut http = http1::Builder::new();
+        // Without half_close: hyper would not look for a visitor's end while a request is under way, and those who left a
+        // quiet answer, as of events, would keep their place and their backend's connection until its next byte. That
+        // happens all the time; who only shuts its sending side down, and waits for an answer, is rare.
         // Gathering costs the kernel more than copying what most answers are; a large one is copied at the speed of memory.
         http.header_read_timeout(header_timeout).max_buf_size(settings.buffer_bytes()).writev(false);
         // Told its own default, hyper would take the room for them from the heap, for each request.
@@ -87,16 +90,18 @@ impl Visitors {
             if let Poll::Ready(read) = stream.poll_refill(cx) {
                 return Poll::Ready(read.is_ok_and(|more| more));
             }
-            Poll::Ready(match ready!(visit.interrupts.poll(cx)) {
-                Interrupt::Time => false,
+            let interrupt = visit.interrupts.poll(cx);
+            if visit.interrupts.is_stopping() {
                 // The rest of a head that has begun to come is waited for, as always.
-                Interrupt::Stop => stream.has_unread(),
-            })
+                return Poll::Ready(stream.has_unread());
+            }
+            interrupt.map(|_| false)
         })
         .await
     }
 
-    /// Answers requests. The stream comes back when it has been quiet for a while.
+    /// Answers requests. The stream comes back when it has been quiet for a while, and at the server's stop if no request
+    /// is under way.
     async fn talk<S>(&self, stream: Stream<S>, visit: &mut Visit) -> hyper::Result<Option<Stream<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -122,12 +127,15 @@ impl Visitors {
                     Pin::new(&mut *connection).graceful_shutdown();
                     continue;
                 }
-                if let Interrupt::Time = ready!(interrupts.poll(cx)) {
-                    match self.look(heads, stopping) {
+                match ready!(interrupts.poll(cx)) {
+                    // Told to stop, hyper would close a connection that it kept though it had read some of the next head.
+                    Interrupt::Stop if heads.since().is_some() && !heads.is_blocked() => return Poll::Ready(Ok(true)),
+                    Interrupt::Stop => {}
+                    Interrupt::Time => match self.look(heads, stopping) {
                         Look::Late => return Poll::Ready(Ok(false)),
                         Look::Quiet => return Poll::Ready(Ok(true)),
                         Look::Again(time) => interrupts.set_time(time),
-                    }
+                    },
                 }
             }
         });
