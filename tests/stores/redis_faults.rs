@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use cloakroom::clock::Clock;
 use cloakroom::metrics::Metrics;
-use cloakroom::store::{self, Expected, Key, Saved, SessionStore, StoreError, StoreSettings, Version};
+use cloakroom::store::{self, Expected, ForeignRecords, Key, Saved, SessionStore, StoreError, StoreSettings, Version};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::stored;
 use crate::fixture::{Fixture, START, chain, settings};
+use crate::foreign::Stub;
 use crate::redis_server::{PASSWORD, RedisServer, USER};
 
 fn key() -> Key {
@@ -219,6 +220,36 @@ async fn a_login_that_is_missing_is_told_at_start() {
     let other_prefix = format!("{text}\nusername = '{USER}'\npassword = '{PASSWORD}'\nprefix = 'other:'");
     let error = refusal(&settings(&other_prefix)).await;
     assert!(chain(&error).contains("no permissions"), "{}", chain(&error));
+}
+
+/// It is no conflict, which would be tried again and told of as one.
+#[tokio::test]
+async fn a_permission_that_is_missing_is_an_error_of_every_script() {
+    let server = RedisServer::start();
+    let user =
+        |rules: &[&str]| redis::cmd("ACL").arg("SETUSER").arg("ann").arg(rules).exec(&mut server.look()).unwrap();
+    let later = START.plus(Duration::from_secs(60));
+    let django: Arc<dyn ForeignRecords> = Arc::new(Stub);
+    for (foreign, reads) in [(None, "-getrange"), (Some(django), "-get")] {
+        user(&["on", ">secret", "~*", "+@all"]);
+        let text = format!("engine = 'redis'\nurl = 'redis://ann:secret@127.0.0.1:{}'", server.port());
+        let store = store::open_engine(&settings(&text), foreign.clone(), Clock::manual(START)).await;
+        let store = store.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        user(&[reads]);
+        let mut refused = vec![
+            ("save", store.save(&key(), Expected::Absent, "x".into(), later).await.map(drop)),
+            ("touch", store.touch(&key(), Version(1), later).await.map(drop)),
+        ];
+        if foreign.is_some() {
+            refused.push(("load", store.load(&key()).await.map(drop)));
+        }
+        for (what, refused) in refused {
+            let error = refused.expect_err(what);
+            // As Redis 7.0 has it, and as later ones.
+            let told = ["can't run this command", "no permissions"].iter().any(|words| chain(&error).contains(words));
+            assert!(matches!(error, StoreError::Failed(_)) && told, "{}", chain(&error));
+        }
+    }
 }
 
 #[tokio::test]

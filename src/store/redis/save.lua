@@ -2,6 +2,9 @@
 -- 1 if stored, 0 on conflict.
 local version = ''
 local header = redis.pcall('GETRANGE', KEYS[1], 0, 39)
+if type(header) == 'table' and string.sub(header.err, 1, 9) ~= 'WRONGTYPE' then
+    return header
+end
 if type(header) ~= 'string' then
     return 0
 elseif header == '' then

@@ -1,6 +1,9 @@
 -- KEYS[1]; ARGV: expected version, now, the new deadline, milliseconds to keep the record or '0' for ever.
 -- 1 if the version was still that one, 0 if not.
 local header = redis.pcall('GETRANGE', KEYS[1], 0, 39)
+if type(header) == 'table' and string.sub(header.err, 1, 9) ~= 'WRONGTYPE' then
+    return header
+end
 if type(header) ~= 'string' or #header ~= 40 then
     return 0
 end

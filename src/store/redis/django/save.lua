@@ -1,6 +1,9 @@
 -- KEYS[1]; ARGV: expected digest or '', the new value, 'EX' or 'PX' or '' for ever, and how much of it.
 -- 1 if stored, 0 on conflict.
 local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' and string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then
+    return value
+end
 local digest = ''
 if type(value) == 'string' then
     digest = string.sub(redis.sha1hex(value), 1, 16)

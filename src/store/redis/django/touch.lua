@@ -1,6 +1,9 @@
 -- KEYS[1]; ARGV: expected digest, and how many milliseconds the value is to have left or '' for ever.
 -- 1 if the value was still that one, 0 if not.
 local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' and string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then
+    return value
+end
 if type(value) ~= 'string' or string.sub(redis.sha1hex(value), 1, 16) ~= ARGV[1] then
     return 0
 end
