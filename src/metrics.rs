@@ -1,5 +1,5 @@
 //! What Cloakroom counts and times, and its exposition as OpenMetrics text. To add a metric: a field, its registration in
-//! [`Metrics::new`], a method that moves it; one that moves with every request belongs in [`traffic`].
+//! [`Metrics::new`], a method that moves it; one that moves with every request belongs in `traffic`.
 
 mod traffic;
 
