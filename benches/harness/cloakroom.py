@@ -12,7 +12,6 @@ listen = ["127.0.0.1:{port}"]
 workers = {workers}
 max_connections = 20000
 header_timeout = "5m"
-{server}
 [upstreams.app]
 servers = ["http://127.0.0.1:{backend}"]
 {routes}
@@ -29,8 +28,8 @@ def route(session: bool) -> str:
     return ROUTE.format(session=str(session).lower())
 
 
-def configuration(port: int, backend: int, store: str, routes: str, server: str = "", workers: int = 1) -> str:
-    return CONF.format(port=port, workers=workers, backend=backend, store=store, routes=routes, server=server)
+def configuration(port: int, backend: int, store: str, routes: str, workers: int = 1) -> str:
+    return CONF.format(port=port, workers=workers, backend=backend, store=store, routes=routes)
 
 
 def near_cache(binary: pathlib.Path, place: Workplace, store: str, enabled: bool) -> str | None:
@@ -54,12 +53,10 @@ def start_cloakroom(
     backend: int,
     store: str,
     routes: str,
-    server: str = "",
-    core: int = PROXY_CORE,
     workers: int = 1,
 ) -> Server:
-    """`store` is the body of [store], `routes` are whole tables, `server` more lines of [server]."""
+    """`store` is the body of [store], `routes` are whole tables."""
     port = free_port()
     file = place.directory / f"{name}.toml"
-    file.write_text(configuration(port, backend, store, routes, server, workers))
-    return place.start(name, [binary, "serve", "--config", file], port, core)
+    file.write_text(configuration(port, backend, store, routes, workers))
+    return place.start(name, [binary, "serve", "--config", file], port, PROXY_CORE)
