@@ -171,7 +171,7 @@ impl Records {
 }
 
 fn cost(key: &Key, value: &Bytes) -> usize {
-    OVERHEAD + 2 * size_of::<Key>() + key.as_str().len() + value.len()
+    OVERHEAD + 2 * size_of::<Key>() + key.held_bytes() + value.len()
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn the_expired_make_room_before_the_living() {
         let clock = Clock::manual(NOW);
-        let store = Memory::new(3 * 1_400, clock.clone());
+        let store = Memory::new(3 * 1_500, clock.clone());
         keep(&store, "lives", 1_000, later(100)).await;
         keep(&store, "dies", 1_000, later(1)).await;
         keep(&store, "young", 1_000, later(100)).await;

@@ -13,9 +13,12 @@ mod record;
 mod redis;
 mod settings;
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -165,16 +168,62 @@ pub trait SessionStore: Send + Sync {
 
 /// The name of a record. In our own format the SHA-256 of the session id in hexadecimal, so that a stolen store opens
 /// no session; never the cookie's value.
-#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Key(Arc<str>);
+#[derive(Clone)]
+pub struct Key(Name);
+
+/// Names as long as a digest, and shorter ones, are at hand where the key is: the near cache compares them with each
+/// request.
+#[derive(Clone)]
+enum Name {
+    Here(ArrayString<64>),
+    There(Arc<str>),
+}
 
 impl Key {
-    pub fn new(key: impl Into<Arc<str>>) -> Self {
-        Self(key.into())
+    pub fn new(key: impl AsRef<str>) -> Self {
+        let key = key.as_ref();
+        Self(ArrayString::from(key).map_or_else(|_| Name::There(key.into()), Name::Here))
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Here(name) => name,
+            Name::There(name) => name,
+        }
+    }
+
+    /// Bytes of memory that it holds beside its own.
+    fn held_bytes(&self) -> usize {
+        match &self.0 {
+            Name::Here(_) => 0,
+            Name::There(name) => name.len(),
+        }
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -245,4 +294,27 @@ pub enum StoreError {
     /// It could not be reached; nothing happened.
     #[error("the store cannot be reached")]
     Unreachable(#[source] Cause),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
+    use super::*;
+
+    #[test]
+    fn keys_are_their_names_wherever_those_lie() {
+        let names: Vec<String> =
+            ["", "a", "b"].map(str::to_owned).into_iter().chain((63..66).map(|n| "a".repeat(n))).collect();
+        let hasher = RandomState::new();
+        for one in &names {
+            let key = Key::new(one);
+            assert_eq!((key.as_str(), key.held_bytes()), (one.as_str(), if one.len() > 64 { one.len() } else { 0 }));
+            assert_eq!(hasher.hash_one(&key), hasher.hash_one(one.as_str()));
+            for other in &names {
+                assert_eq!(key == Key::new(other), one == other, "{one} {other}");
+                assert_eq!(key.cmp(&Key::new(other)), one.cmp(other), "{one} {other}");
+            }
+        }
+    }
 }
