@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
@@ -73,6 +74,21 @@ impl Data {
         Self { opaque, ..self }
     }
 
+    /// The same in memory of its own: what was read is often a part of a larger record, and holds all of it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        // It was a header's value before.
+        let wire = HeaderValue::from_maybe_shared(in_one_piece(self.wire())).unwrap_or_else(|_| self.wire.clone());
+        Self { wire, opaque: self.opaque.clone() }
+    }
+
+    /// Bytes of memory that what is detached holds, or some more.
+    pub fn detached_bytes(&self) -> usize {
+        let wire = self.wire().len();
+        let piece = PIECES.into_iter().find(|&piece| wire <= piece).map_or(wire + wire / 8, |piece| piece);
+        PIECE_HEAD + piece + self.len() - wire
+    }
+
     /// The object in wire form, as a header has it.
     pub const fn header(&self) -> &HeaderValue {
         &self.wire
@@ -114,6 +130,22 @@ impl Data {
     }
 }
 
+/// Room for data in the pieces that [`in_one_piece`] makes. With what is beside it, each is a power of two.
+const PIECES: [usize; 4] = [96, 224, 480, 992];
+/// What is beside it.
+const PIECE_HEAD: usize = 32;
+
+/// A copy whose count of owners lies beside it, and not elsewhere in memory, where whoever takes the bytes up would have to
+/// wait for it. Of what is larger, that is the smaller part.
+fn in_one_piece(bytes: &[u8]) -> Bytes {
+    fn within<const ROOM: usize>(bytes: &[u8]) -> Option<Bytes> {
+        ArrayVec::<u8, ROOM>::try_from(bytes).ok().map(Bytes::from_owner)
+    }
+    let small = within::<{ PIECES[0] }>(bytes).or_else(|| within::<{ PIECES[1] }>(bytes));
+    let piece = small.or_else(|| within::<{ PIECES[2] }>(bytes)).or_else(|| within::<{ PIECES[3] }>(bytes));
+    piece.unwrap_or_else(|| Bytes::copy_from_slice(bytes))
+}
+
 impl Default for Data {
     fn default() -> Self {
         Self::empty()
@@ -143,6 +175,33 @@ mod tests {
         assert_eq!(data.value("c"), Some("null"));
         assert_eq!(data.value("d"), None);
         assert_eq!(data.members().count(), 3);
+    }
+
+    #[test]
+    fn what_is_detached_is_the_same_and_holds_nothing_of_the_record() {
+        let frame = r#"{"a":""}"#.len();
+        for (length, held) in [
+            (frame, 128),
+            (96, 128),
+            (97, 256),
+            (224, 256),
+            (225, 512),
+            (480, 512),
+            (481, 1024),
+            (992, 1024),
+            (993, 32 + 993 + 124),
+        ] {
+            let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(length - frame));
+            let data = Data::parse(text.clone().into()).unwrap();
+            let detached = data.detached();
+            assert_eq!((&detached, detached.as_str()), (&data, text.as_str()));
+            assert_ne!(detached.wire().as_ptr(), data.wire().as_ptr());
+            assert_eq!(detached.clone().wire().as_ptr(), detached.wire().as_ptr(), "taken up without a copy");
+            assert_eq!(data.detached_bytes(), held);
+        }
+        let opaque = OpaqueMember { key: None, written: Bytes::from_static(b"12345"), place: 0 };
+        let data = Data::empty().with_opaque(vec![opaque]);
+        assert_eq!((data.detached(), data.detached_bytes()), (data.clone(), 128 + 5));
     }
 
     #[test]

@@ -144,7 +144,7 @@ async fn what_was_in_doubt_when_the_store_answered_again_is_not_shown_in_the_nex
 #[tokio::test(start_paused = true)]
 async fn it_takes_no_more_memory_than_it_may() {
     let near = NearCache::new(RULES);
-    let one = OVERHEAD + 128 + 1000;
+    let one = OVERHEAD + 64 + stored(1, 1000 - r#"{"a":""}"#.len()).session.data.detached_bytes();
     let fitting = RULES.max_bytes / one;
     for number in 0..2 * fitting {
         let key = key(number);
@@ -153,7 +153,7 @@ async fn it_takes_no_more_memory_than_it_may() {
     }
     let kept: Vec<usize> = (0..2 * fitting).filter(|&number| near.fresh(&key(number)).is_some()).collect();
     assert_eq!(kept.len(), fitting);
-    assert_eq!(kept[..2], [0, fitting + 1], "the least recently used goes first");
+    assert_eq!(kept[..2], [0, fitting + 1], "the one that is in use stays");
     assert_eq!(lock(&near.shards[0]).bytes, fitting * one);
     let key = key(1);
     near.keep(&key, near.mark(&key), &stored(1, RULES.max_bytes));
@@ -161,6 +161,42 @@ async fn it_takes_no_more_memory_than_it_may() {
     near.all_changed();
     let shard = lock(&near.shards[0]);
     assert_eq!((shard.bytes, shard.entries.len()), (0, 0));
+}
+
+#[test]
+fn what_was_used_gets_a_second_turn_and_no_third() {
+    let one = OVERHEAD + 64 + stored(1, 10).session.data.detached_bytes();
+    let near = NearCache::new(NearCacheRules { max_bytes: 4 * one, ..RULES });
+    let kept = || (0..9).filter(|&number| lock(&near.shards[0]).entries.contains_key(&key(number))).collect::<Vec<_>>();
+    let add = |number| put(&near, &key(number), 1);
+    (0..4).for_each(add);
+    assert!(near.fresh(&key(0)).is_some() && near.stale(&key(1), Duration::MAX).is_some());
+    add(4);
+    assert_eq!(kept(), [0, 1, 3, 4]);
+    add(5);
+    assert_eq!(kept(), [0, 1, 4, 5]);
+    add(6);
+    assert_eq!(kept(), [1, 4, 5, 6], "0 had its second turn and was not used again");
+    for number in kept() {
+        assert!(near.fresh(&key(number)).is_some());
+    }
+    add(7);
+    assert_eq!(kept(), [4, 5, 6, 7], "of those in use the oldest");
+    near.keep(&key(8), near.mark(&key(8)), &stored(1, 2 * one));
+    assert!(kept().contains(&8) && kept().len() < 4, "a large one takes the place of several");
+}
+
+#[test]
+fn one_that_comes_looks_at_a_few_and_not_at_all_that_are_in_use() {
+    let one = OVERHEAD + 64 + stored(1, 10).session.data.detached_bytes();
+    let near = NearCache::new(NearCacheRules { max_bytes: 100 * one, ..RULES });
+    for number in 0..100 {
+        put(&near, &key(number), 1);
+        assert!(near.fresh(&key(number)).is_some());
+    }
+    put(&near, &key(100), 1);
+    let gone: Vec<usize> = (0..101).filter(|&number| near.fresh(&key(number)).is_none()).collect();
+    assert_eq!(gone, [MOST_TURNS]);
 }
 
 #[test]
