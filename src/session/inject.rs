@@ -68,6 +68,11 @@ impl Injector {
         });
     }
 
+    /// Whether [`Injector::add`] needs to know how long the session lives.
+    pub const fn tells_expiry(&self) -> bool {
+        self.expires_in
+    }
+
     /// Tells the backend about the session; each header is exactly one line. Comes after [`Injector::strip`] and after
     /// hop-by-hop headers went, so that `Connection` cannot name what is added here. A session without a key has no
     /// public id.

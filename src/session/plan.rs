@@ -116,6 +116,7 @@ mod tests {
     use hyper::HeaderMap;
     use hyper::header::{HeaderName, HeaderValue};
 
+    use super::super::Retired;
     use super::super::inject::HeaderSettings;
     use super::super::settings::SessionSettings;
     use super::*;
@@ -198,6 +199,24 @@ mod tests {
         ];
         for (current, lines, expected) in cases {
             assert_eq!(word(&planned(current, lines, "").0), expected, "{lines:?}");
+        }
+    }
+
+    /// Who asks for nothing need not ask what to do.
+    #[test]
+    fn for_nothing_nothing_is_done_whatever_there_is() {
+        let plain = session(r#"{"u":1}"#);
+        let past = Timestamp::from_millis(0);
+        let retired = Some(Retired { until: past, successor: Key::new("next") });
+        let predecessors = vec![Predecessor { key: Key::new("gone"), until: past }];
+        let sessions = [
+            Session { retired, ..plain.clone() },
+            Session { predecessors, ..plain.clone() },
+            Session { expiry: Expiry::At(past), ..plain.clone() },
+            Session { data: Data::empty(), ..plain },
+        ];
+        for session in sessions {
+            assert_eq!(planned(Some(&session), &[], "cycle_on_change = ['u']"), (Plan::Keep, None), "{session:?}");
         }
     }
 

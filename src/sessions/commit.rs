@@ -76,36 +76,23 @@ impl Sessions {
         }
         patch.cycle &= !answer.status.is_server_error();
         let renew = saves && self.shared.rules.save_every_request;
-        let mut exchange = Exchange { sessions: self, candidates: &open.candidates, end_all: false, renew, answer };
-        let live = match open.found {
+        let quiet = patch.is_empty() && patch.refusal.is_none() && !renew;
+        let OpenSession { candidates, found } = open;
+        let exchange = Exchange { sessions: self, candidates: &candidates, end_all: false, renew, answer };
+        match found {
+            // As it is with most requests: nothing is asked for.
+            Found::Live(live) if quiet => {
+                exchange.move_idle_deadline(&live).await;
+                Ok(None)
+            }
+            Found::Nothing if quiet => Ok(None),
             Found::Carried(found) => {
                 let carrier = self.shared.codec.carrier();
-                return Ok(carrier.and_then(|carrier| self.commit_carried(carrier, &found, &patch, renew, answer)));
+                Ok(carrier.and_then(|carrier| self.commit_carried(carrier, &found, &patch, renew, answer)))
             }
-            Found::Live(live) => Some(live),
-            Found::Nothing => None,
-            // Only an answer from the store makes an end final.
-            Found::Ended => {
-                exchange.end_all = true;
-                None
-            }
-            Found::Stale(_) | Found::Unasked if patch.is_empty() => return Ok(None),
-            // A failed load creates nothing later on: an update counts only if the session is found now.
-            Found::Stale(_) | Found::Unasked => match self.find_first(&open.candidates, false).await {
-                Ok(Some(live)) => Some(live),
-                Ok(None) if ends(&patch) => {
-                    patch.drop_changes();
-                    exchange.end_all = true;
-                    None
-                }
-                Ok(None) => return exchange.interrupted(exchange.keys().next().as_ref()),
-                Err(source) => {
-                    let ending: Vec<Key> = if ends(&patch) { exchange.keys().collect() } else { Vec::new() };
-                    return Err(exchange.unreachable(&ending, patch.ending == Some(Ending::Flush), source));
-                }
-            },
-        };
-        exchange.apply(live, &patch).await
+            // Boxed, so that those who change nothing do not carry its size along.
+            found => Box::pin(exchange.store(found, patch)).await,
+        }
     }
 
     pub(super) fn tell_refusal(&self, key: Option<&Key>, refusal: Refusal, answer: Answer<'_>) {
@@ -145,6 +132,35 @@ enum Outcome {
 }
 
 impl Exchange<'_> {
+    /// Applies the patch to what was found, or to what is found by now.
+    async fn store(mut self, found: Found, mut patch: SessionPatch) -> Committed {
+        let live = match found {
+            Found::Live(live) => Some(live),
+            Found::Carried(_) | Found::Nothing => None,
+            // Only an answer from the store makes an end final.
+            Found::Ended => {
+                self.end_all = true;
+                None
+            }
+            Found::Stale(_) | Found::Unasked if patch.is_empty() => return Ok(None),
+            // A failed load creates nothing later on: an update counts only if the session is found now.
+            Found::Stale(_) | Found::Unasked => match self.sessions.find_first(self.candidates, false).await {
+                Ok(Some(live)) => Some(live),
+                Ok(None) if ends(&patch) => {
+                    patch.drop_changes();
+                    self.end_all = true;
+                    None
+                }
+                Ok(None) => return self.interrupted(self.keys().next().as_ref()),
+                Err(source) => {
+                    let ending: Vec<Key> = if ends(&patch) { self.keys().collect() } else { Vec::new() };
+                    return Err(self.unreachable(&ending, patch.ending == Some(Ending::Flush), source));
+                }
+            },
+        };
+        self.apply(live, &patch).await
+    }
+
     /// Plans and stores, and again on what is there by then if someone else stored in between.
     async fn apply(&self, mut live: Option<Live>, patch: &SessionPatch) -> Committed {
         let rules = &self.sessions.shared.rules;
@@ -160,7 +176,7 @@ impl Exchange<'_> {
             }
             let outcome = match (plan, &live) {
                 (Plan::Keep, Some(live)) => {
-                    self.move_idle_deadline(live, now).await;
+                    self.move_idle_deadline(live).await;
                     return Ok(None);
                 }
                 // A retired record is read-only; only a logout reaches the session through it. That every request
@@ -168,12 +184,13 @@ impl Exchange<'_> {
                 (_, Some(live)) if live.stored.session.retired.is_some() && !ends(patch) => {
                     return if patch.is_empty() { Ok(None) } else { self.interrupted(Some(&live.key)) };
                 }
+                // Ends and cycles are boxed, for they are rare, and every request would carry their size along.
                 (Plan::End { forget_cookie, then }, _) => {
-                    return self.end(live.as_ref(), forget_cookie, then, now).await;
+                    return Box::pin(self.end(live.as_ref(), forget_cookie, then, now)).await;
                 }
                 (Plan::Create(session), _) => return self.create(&session, now).await,
                 (Plan::Save(session), Some(live)) => self.save(live, &session, now).await?,
-                (Plan::Cycle(session), Some(live)) => self.cycle(live, session, now).await?,
+                (Plan::Cycle(session), Some(live)) => Box::pin(self.cycle(live, session, now)).await?,
                 (Plan::Cycle(_) | Plan::Keep | Plan::Save(_), None) => return Ok(None),
             };
             match outcome {
@@ -303,10 +320,10 @@ impl Exchange<'_> {
     }
 
     /// Idle time counts from the last request: `touch`, when the deadline moves by enough to be worth a write.
-    async fn move_idle_deadline(&self, live: &Live, now: Timestamp) {
+    async fn move_idle_deadline(&self, live: &Live) {
         let rules = &self.sessions.shared.rules;
         let Some(idle) = rules.idle else { return };
-        let deadline = live.stored.session.deadline(rules, now);
+        let deadline = live.stored.session.deadline(rules, self.sessions.records.clock.now());
         if live.stored.session.retired.is_some() || deadline.since(live.stored.expires_at) < idle.touch_interval {
             return;
         }

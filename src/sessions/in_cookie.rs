@@ -48,7 +48,7 @@ impl Sessions {
         if named && live.is_none() {
             self.tell_unknown(request_id);
         }
-        OpenSession { candidates: Vec::new(), found: Found::Carried(InCookie { live, named }) }
+        OpenSession { candidates: Vec::new(), found: Found::Carried(Box::new(InCookie { live, named })) }
     }
 
     /// Applies `patch` and returns the `Set-Cookie` line that the visitor gets, if any. `renew` saves a session that lives

@@ -83,7 +83,8 @@ pub struct OpenSession {
 }
 
 enum Found {
-    Carried(InCookie),
+    /// Boxed: larger than the others, and of one engine only.
+    Carried(Box<InCookie>),
     /// One was ended, though the store does not know it yet, and there is no other.
     Ended,
     Live(Live),
@@ -204,20 +205,21 @@ impl Sessions {
     /// Adds the injected headers to the request.
     pub fn inject(&self, open: &OpenSession, headers: &mut HeaderMap) {
         let state = if matches!(open.found, Found::Stale(_)) { State::Degraded } else { State::Active };
-        let (session, key, end) = match &open.found {
-            Found::Carried(InCookie { live: Some(live), .. }) => (&live.session, None, live.expires_at),
+        let shown = match &open.found {
+            Found::Carried(found) => found.live.as_ref().map(|live| (&live.session, None, live.expires_at)),
+            Found::Ended | Found::Nothing => None,
             Found::Live(live) | Found::Stale(live) => {
                 let retired = live.stored.session.retired.as_ref();
                 let end = retired.map_or(live.stored.expires_at, |retired| retired.until);
-                (&live.stored.session, Some(&live.key), end)
-            }
-            Found::Carried(InCookie { live: None, .. }) | Found::Ended | Found::Nothing => {
-                return self.shared.injector.add(headers, State::None, None, None);
+                Some((&live.stored.session, Some(&live.key), end))
             }
             Found::Unasked => return self.shared.injector.add(headers, State::Degraded, None, None),
         };
-        let left = end.since(self.records.clock.now());
-        self.shared.injector.add(headers, state, Some((session, key)), Some(left));
+        let Some((session, key, end)) = shown else {
+            return self.shared.injector.add(headers, State::None, None, None);
+        };
+        let left = self.shared.injector.tells_expiry().then(|| end.since(self.records.clock.now()));
+        self.shared.injector.add(headers, state, Some((session, key)), left);
     }
 
     /// Makes a response clean of what only we may say: our cookie, which the backend must not set.
@@ -248,9 +250,10 @@ impl Sessions {
 impl OpenSession {
     /// The session's state in one word, for the access log.
     pub fn state(&self) -> &'static str {
-        match self.found {
-            Found::Carried(InCookie { live: Some(_), .. }) | Found::Live(_) => "active",
-            Found::Carried(InCookie { live: None, .. }) | Found::Ended | Found::Nothing => "none",
+        match &self.found {
+            Found::Carried(found) if found.live.is_none() => "none",
+            Found::Carried(_) | Found::Live(_) => "active",
+            Found::Ended | Found::Nothing => "none",
             Found::Stale(_) => "stale",
             Found::Unasked => "degraded",
         }
