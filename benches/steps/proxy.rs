@@ -9,7 +9,6 @@ use cloakroom::proxy::client::{Client, Peer};
 use cloakroom::proxy::headers;
 use cloakroom::routes::{RouteSettings, Routes};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::{Request, Uri};
 
 use super::{Run, Step, each};
@@ -60,9 +59,9 @@ fn accepting(times: usize) -> Run {
         let mut request = Request::new(());
         *request.uri_mut() = Uri::from_static("/cart/items?page=2");
         *request.headers_mut() = map(&REQUEST);
-        request.into_parts().0
+        request
     };
-    each(times, input, |mut parts: Parts| (accept(&mut parts, Some(0), &LIMITS), parts))
+    each(times, input, |mut request| (accept(&mut request, Some(0), &LIMITS), request))
 }
 
 fn reading_client(times: usize, trusted: &[&str]) -> Run {

@@ -1,9 +1,8 @@
 //! Which requests are taken at all, before anything is asked of anyone.
 
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{Method, Uri, Version};
+use hyper::{Method, Request, Uri, Version};
 
 use super::error::ProxyError;
 use crate::app::RequestLimits;
@@ -12,34 +11,34 @@ use crate::app::RequestLimits;
 /// `Host` line.
 ///
 /// `body_bytes` is the length of the body where it is known.
-pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits) -> Result<(), ProxyError> {
+pub fn accept<B>(request: &mut Request<B>, body_bytes: Option<u64>, limits: &RequestLimits) -> Result<(), ProxyError> {
     // TRACE echoes what only the backend should see; CONNECT asks for a tunnel.
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed);
     }
-    if target_bytes(&parts.uri) > limits.max_uri_bytes {
+    if target_bytes(request.uri()) > limits.max_uri_bytes {
         return Err(ProxyError::UriTooLong);
     }
-    let header_bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if header_bytes > limits.max_header_bytes {
         return Err(ProxyError::HeadersTooLarge);
     }
-    if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
+    if request.uri().authority().is_some() && request.uri().scheme().is_none() {
         // RFC 9112 section 3.2.3: only CONNECT names a host and nothing else.
         return Err(ProxyError::BadRequest("the target has no path"));
     }
-    check_framing(parts)?;
+    check_framing(request)?;
     if body_bytes.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|bytes| bytes > limits.max_body_bytes)) {
         return Err(ProxyError::BodyTooLarge);
     }
-    check_host(parts)?;
-    if let Some(authority) = parts.uri.authority() {
+    check_host(request)?;
+    if let Some(authority) = request.uri().authority() {
         // RFC 9112 section 3.2.2: the target's authority replaces whatever `Host` says. Written out, an empty path is
         // the slash it stands for.
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ODD_HOST)?;
-        parts.headers.insert(HOST, host);
-        let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        parts.uri = path.parse().map_err(|_| ProxyError::BadRequest("the target has no path"))?;
+        request.headers_mut().insert(HOST, host);
+        let path = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+        *request.uri_mut() = path.parse().map_err(|_| ProxyError::BadRequest("the target has no path"))?;
     }
     Ok(())
 }
@@ -47,8 +46,8 @@ pub fn accept(parts: &mut Parts, body_bytes: Option<u64>, limits: &RequestLimits
 const ODD_HOST: ProxyError = ProxyError::BadRequest("the host has odd characters");
 
 /// The host that an accepted request is for.
-pub fn host(parts: &Parts) -> &str {
-    parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+pub fn host<B>(request: &Request<B>) -> &str {
+    request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
 fn target_bytes(uri: &Uri) -> usize {
@@ -58,12 +57,12 @@ fn target_bytes(uri: &Uri) -> usize {
 
 /// What hyper takes for chunked although another parser might not (RFC 9112 section 6.3): exactly one `chunked` and
 /// nothing else is unambiguous.
-fn check_framing(parts: &Parts) -> Result<(), ProxyError> {
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+fn check_framing<B>(request: &Request<B>) -> Result<(), ProxyError> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            if parts.headers.contains_key(CONTENT_LENGTH) {
+            if request.headers().contains_key(CONTENT_LENGTH) {
                 return Err(ProxyError::BadRequest("the body has two lengths"));
             }
             Ok(())
@@ -72,21 +71,21 @@ fn check_framing(parts: &Parts) -> Result<(), ProxyError> {
     }
 }
 
-fn check_host(parts: &mut Parts) -> Result<(), ProxyError> {
-    let mut lines = parts.headers.get_all(HOST).iter();
+fn check_host<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
+    let mut lines = request.headers().get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
         (Some(_), Some(_)) => return Err(ProxyError::BadRequest("there are several Host lines")),
         (Some(host), None) => Some(host.to_str().map_err(|_| ODD_HOST)?),
-        (None, _) if parts.version == Version::HTTP_10 || parts.uri.authority().is_some() => None,
+        (None, _) if request.version() == Version::HTTP_10 || request.uri().authority().is_some() => None,
         (None, _) => return Err(ProxyError::BadRequest("there is no Host")),
     };
-    let authority = parts.uri.authority().map(Authority::as_str);
+    let authority = request.uri().authority().map(Authority::as_str);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
     if !authority.or(host).unwrap_or_default().bytes().all(allowed) {
         return Err(ODD_HOST);
     }
     if host.is_none() {
-        parts.headers.insert(HOST, HeaderValue::from_static(""));
+        request.headers_mut().insert(HOST, HeaderValue::from_static(""));
     }
     Ok(())
 }
@@ -105,10 +104,10 @@ mod tests {
         for (name, value) in lines {
             request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        accept(&mut parts, body, &LIMITS).map_err(|error| error.status().as_u16())?;
-        assert_eq!(parts.headers.get_all(HOST).iter().collect::<Vec<_>>(), [host(&parts)]);
-        Ok((host(&parts).to_owned(), parts.uri.to_string()))
+        let mut request = request.body(()).unwrap();
+        accept(&mut request, body, &LIMITS).map_err(|error| error.status().as_u16())?;
+        assert_eq!(request.headers().get_all(HOST).iter().collect::<Vec<_>>(), [host(&request)]);
+        Ok((host(&request).to_owned(), request.uri().to_string()))
     }
 
     #[test]

@@ -20,14 +20,16 @@ pub struct Entry {
     /// `None` if there is no line, only numbers.
     asked: Option<Box<Asked>>,
     started: Instant,
+    /// When [`Entry::lap`] was asked last.
+    lapped: Instant,
     received: Option<Arc<AtomicU64>>,
     /// `None` while no answer was found: the visitor went before there was one.
     status: Option<u16>,
     pub sent: u64,
     pub route: Option<Arc<Route>>,
     pub session: &'static str,
-    pub store_time: Duration,
-    pub upstream_time: Duration,
+    store_time: Duration,
+    upstream_time: Duration,
 }
 
 /// What the line says of the request.
@@ -49,10 +51,12 @@ impl Entry {
             visitor: client.ip,
             request_id: Arc::clone(&client.request_id),
         };
+        let now = Instant::now();
         Self {
             metrics: Arc::clone(&app.metrics),
             asked: app.access_log.then(|| Box::new(asked())),
-            started: Instant::now(),
+            started: now,
+            lapped: now,
             received: None,
             status: None,
             sent: 0,
@@ -68,8 +72,31 @@ impl Entry {
         Arc::clone(self.received.get_or_insert_default())
     }
 
+    /// The store has answered, or was not asked; what went before on this side is little.
+    pub fn store_answered(&mut self) {
+        let waited = self.lap();
+        self.store_time += waited;
+    }
+
+    pub fn asks_upstream(&mut self) {
+        self.lap();
+    }
+
+    /// The backend was waited for until now: for so long.
+    pub fn upstream_answered(&mut self) -> Duration {
+        self.upstream_time = self.lap();
+        self.upstream_time
+    }
+
+    /// The time since this was last asked, or since the beginning. Where one wait follows another, one look at the clock
+    /// ends this one and begins the next.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.lapped, now)
+    }
+
     /// Goes with the answer until its last byte.
-    pub fn answer(mut self, response: Response<Source>) -> Response<Body> {
+    pub fn answer(mut self: Box<Self>, response: Response<Source>) -> Response<Body> {
         self.status = Some(response.status().as_u16());
         response.map(|source| Body::new(source, Some(self)))
     }

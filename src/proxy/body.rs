@@ -75,7 +75,7 @@ impl hyper::body::Body for LimitedBody {
 /// The body of an answer to the visitor. Its end, or its loss, ends the request's line in the log.
 pub struct Body {
     source: Source,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
 }
 
 /// Where an answer's body comes from.
@@ -86,7 +86,7 @@ pub enum Source {
 }
 
 impl Body {
-    pub(super) fn new(source: Source, entry: Option<Entry>) -> Self {
+    pub(super) fn new(source: Source, entry: Option<Box<Entry>>) -> Self {
         Self { source, entry }
     }
 }

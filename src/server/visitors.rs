@@ -109,7 +109,7 @@ impl Visitors {
         let (peer, heads, interrupts) = (&visit.peer, &visit.heads, &mut visit.interrupts);
         let service = service_fn(|request| {
             heads.complete();
-            let (app, peer) = (Arc::clone(&self.app), Arc::clone(peer));
+            let (app, peer, request) = (Arc::clone(&self.app), Arc::clone(peer), Box::new(request));
             async move { Ok::<_, Infallible>(proxy::handle(app, peer, request).await) }
         });
         let http = self.http.clone().timer(heads.clone()).serve_connection(TokioIo::new(stream), service);

@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::body::{Progress, RequestBody};
 use super::retry::is_repeatable;
+use super::wire::{Watched, Wire};
 use super::{Cause, Reuse, UpstreamSettings};
 use crate::telemetry::Causes;
 
@@ -42,35 +42,9 @@ struct Idle {
 pub struct Connection {
     sender: SendRequest<RequestBody>,
     reused: bool,
-    tally: Arc<Tally>,
+    wire: Arc<Wire>,
     /// What the backend is waited for with: one for all requests, for it is set again without being registered again.
     pause: Pin<Box<Sleep>>,
-}
-
-/// What arrived since the request was sent, as the socket counts it.
-struct Tally {
-    /// `usize::MAX` from the head of the answer on: bodies may be as long as they like.
-    head_bytes: AtomicUsize,
-    most_head_bytes: usize,
-}
-
-impl Tally {
-    const BODY: usize = usize::MAX;
-
-    /// # Errors
-    /// More came before the answer's head than a head and a few informational ones can be. A backend that sends those
-    /// without end would otherwise keep its worker busy, for they are read in one go (RFC 9110 section 15.2).
-    fn add(&self, bytes: usize) -> io::Result<()> {
-        let before = self.head_bytes.load(Ordering::Relaxed);
-        if before == Self::BODY {
-            return Ok(());
-        }
-        self.head_bytes.store(before.saturating_add(bytes).min(Self::BODY - 1), Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.most_head_bytes {
-            return Err(io::Error::other("too many bytes before the head of an answer"));
-        }
-        Ok(())
-    }
 }
 
 /// Whom a time-out waited for.
@@ -79,17 +53,17 @@ pub enum Waited {
     Visitor,
 }
 
-/// How sending on one connection ended.
-pub enum Attempt {
-    Answered(Response<Incoming>),
-    /// The connection broke. `spare` is a copy of the request where a second try may be allowed: the connection had
-    /// been used before, no byte of an answer came, and the request has no body.
+/// How sending on one connection failed.
+pub enum Failed {
+    /// The connection broke. `spare` is the request once more where a second try may be allowed: the connection had been
+    /// used before, no byte of an answer came, and the request has no body.
     Broken {
-        spare: Option<Request<RequestBody>>,
+        spare: Option<Box<Request<RequestBody>>>,
         source: Cause,
     },
+    Late(Waited),
     NotSent {
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         source: Cause,
     },
 }
@@ -125,6 +99,11 @@ impl Server {
                 }
             }
         }
+        // Boxed, for it is rare, and every request would carry its size along.
+        Box::pin(self.open()).await
+    }
+
+    async fn open(&self) -> Result<Connection, Cause> {
         let open = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             stream.set_nodelay(true)?;
@@ -139,11 +118,10 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let most_head_bytes = self.max_header_bytes.saturating_mul(4);
-        let tally = Arc::new(Tally { head_bytes: AtomicUsize::new(0), most_head_bytes });
-        let io = TokioIo::new(Watched { stream, tally: Arc::clone(&tally) });
+        let wire = Arc::new(Wire::new(self.max_header_bytes));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&wire)));
         let mut http = http1::Builder::new();
-        // Gathering costs the kernel more than copying what most requests are.
+        // Gathering costs the kernel more than copying what most requests are. The wire relies on it too.
         http.max_buf_size(self.max_header_bytes).max_headers(MAX_HEADERS).writev(false);
         let (sender, driver) = http.handshake(io).await?;
         tokio::spawn(async move {
@@ -153,7 +131,7 @@ impl Server {
         });
         // Set when something is waited for.
         let pause = Box::pin(sleep_until(Instant::now()));
-        Ok(Connection { sender, reused: false, tally, pause })
+        Ok(Connection { sender, reused: false, wire, pause })
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -214,61 +192,55 @@ pub fn server_address(server: &str) -> Result<(String, u16), &'static str> {
 }
 
 impl Connection {
-    /// Waits as long as the request's body moves, and `limit` from then on. `progress` is that body's, where there is one.
-    pub(super) async fn send(
+    /// Sends the request, waits as long as its body moves, and `limit` from then on. `progress` is that body's, where there
+    /// is one.
+    ///
+    /// The request leaves at once, not when the answer is first waited for: so it need not be kept for as long.
+    pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
         limit: Duration,
-    ) -> Result<Attempt, Waited> {
-        let spare = (self.reused && request.body().is_end_stream() && is_repeatable(request.method()))
-            .then(|| copy_without_body(&request));
-        self.tally.head_bytes.store(0, Ordering::Relaxed);
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
+    ) -> impl Future<Output = Result<Response<Incoming>, Failed>> {
+        let repeatable = self.reused && request.body().is_end_stream() && is_repeatable(request.method());
+        self.wire.begin(repeatable);
+        let answer = self.sender.try_send_request(request);
+        let (wire, pause) = (&self.wire, &mut self.pause);
         let mut until = Instant::now() + limit;
-        let pause = &mut self.pause;
         pause.as_mut().reset(until);
-        let answer = std::future::poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(answer));
+        async move {
+            let mut answer = std::pin::pin!(answer);
+            let answer = std::future::poll_fn(|cx| {
+                loop {
+                    if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                        return Poll::Ready(Ok(answer));
+                    }
+                    ready!(pause.as_mut().poll(cx));
+                    match progress {
+                        Some(progress) if progress.last_move() + limit > until => until = progress.last_move() + limit,
+                        Some(progress) if !progress.is_complete() => return Poll::Ready(Err(Waited::Visitor)),
+                        _ => return Poll::Ready(Err(Waited::Backend)),
+                    }
+                    pause.as_mut().reset(until);
                 }
-                ready!(pause.as_mut().poll(cx));
-                match progress {
-                    Some(progress) if progress.last_move() + limit > until => until = progress.last_move() + limit,
-                    Some(progress) if !progress.is_complete() => return Poll::Ready(Err(Waited::Visitor)),
-                    _ => return Poll::Ready(Err(Waited::Backend)),
+            });
+            match answer.await.map_err(Failed::Late)? {
+                Ok(response) => {
+                    wire.answered();
+                    Ok(response)
                 }
-                pause.as_mut().reset(until);
+                Err(mut error) => Err(match error.take_message() {
+                    Some(request) => Failed::NotSent { request: Box::new(request), source: error.into_error().into() },
+                    None => Failed::Broken { spare: wire.spare().map(Box::new), source: error.into_error().into() },
+                }),
             }
-        });
-        Ok(match answer.await? {
-            Ok(response) => {
-                self.tally.head_bytes.store(Tally::BODY, Ordering::Relaxed);
-                Attempt::Answered(response)
-            }
-            Err(mut error) => match error.take_message() {
-                Some(request) => Attempt::NotSent { request, source: error.into_error().into() },
-                None => {
-                    let unanswered = self.tally.head_bytes.load(Ordering::Relaxed) == 0;
-                    Attempt::Broken { spare: spare.filter(|_| unanswered), source: error.into_error().into() }
-                }
-            },
-        })
+        }
     }
 
     /// `progress` is that of the request's body, where there is one.
     pub(super) fn lease(self, server: Arc<Server>, progress: Option<Progress>) -> Lease {
         Lease { connection: self, server, progress }
     }
-}
-
-fn copy_without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::default());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 /// A connection while the body of its answer is under way. Dropped unfinished, the connection closes.
@@ -290,47 +262,6 @@ impl Lease {
         if self.progress.is_none_or(|progress| progress.is_complete()) {
             self.server.keep(self.connection);
         }
-    }
-}
-
-/// A socket that counts what arrives.
-struct Watched<S> {
-    stream: S,
-    tally: Arc<Tally>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.tally.add(buf.filled().len() - before)?;
-        outcome
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }
 

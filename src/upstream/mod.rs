@@ -4,7 +4,9 @@ pub mod balance;
 pub mod body;
 pub mod connection;
 pub mod retry;
+mod wire;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::balance::RoundRobin;
 use self::body::{Progress, RequestBody, ResponseBody};
-use self::connection::{Attempt, Connection, Server, Waited, server_address};
-use self::retry::{Failure, retry_after};
+use self::connection::{Connection, Failed, Server, Waited, server_address};
+use self::retry::{Failure, may_go_again};
 use crate::problem::Problem;
 use crate::telemetry::Causes;
 use crate::units;
@@ -135,56 +137,62 @@ impl Upstream {
         Ok(())
     }
 
-    /// Sends the request to the next server and waits for the head of its answer.
+    /// Sends the request to the next server and waits for the head of its answer. The request is gone then, and an empty
+    /// one in its place.
     ///
     /// Tries once more, on another connection, when the backend cannot have acted on the first try (RFC 9110 section
     /// 9.2.2, RFC 9112 section 9.3.1); see [`retry`].
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, UpstreamError> {
+    pub async fn send(&self, request: &mut Request<RequestBody>) -> Result<Response<ResponseBody>, UpstreamError> {
         let first = self.turn.next(self.servers.len());
-        let failed = match self.attempt(first, request, Reuse::Allow).await {
+        let Unanswered { error, failure } = match self.attempt(first, request, Reuse::Allow).await {
             Ok(response) => return Ok(response),
-            Err(failed) => failed,
+            Err(unanswered) => unanswered,
         };
-        let Some(request) = retry_after(failed.failure, failed.request) else { return Err(failed.error) };
-        tracing::debug!(error = %Causes(&failed.error), "asking a backend a second time");
+        if !may_go_again(failure, request.method()) {
+            return Err(error);
+        }
+        tracing::debug!(error = %Causes(&error), "asking a backend a second time");
         let second = self.turn.after(first, self.servers.len());
-        self.attempt(second, request, Reuse::Avoid).await.map_err(|failed| failed.error)
+        // Boxed, for it is rare, and every request would carry its size along.
+        Box::pin(self.attempt(second, request, Reuse::Avoid)).await.map_err(|unanswered| unanswered.error)
     }
 
+    /// Takes the request when it leaves, and puts it back where it may go again.
     #[expect(clippy::indexing_slicing, reason = "the index comes from the same list's length")]
     async fn attempt(
         &self,
         index: usize,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
         reuse: Reuse,
-    ) -> Result<Response<ResponseBody>, Failed> {
+    ) -> Result<Response<ResponseBody>, Unanswered> {
         let server = &self.servers[index];
         let mut connection = match server.connection(reuse).await {
             Ok(connection) => connection,
             Err(source) => {
                 let error = UpstreamError::Connect { server: server.name(), source };
-                return Err(Failed { error, failure: Failure::NotSent, request: Some(request) });
+                return Err(Unanswered { error, failure: Failure::NotSent });
             }
         };
         let progress = request.body().progress();
-        match connection.send(request, progress.as_ref(), self.settings.response_timeout).await {
-            Ok(Attempt::Answered(response)) => {
-                self.accept(response, connection, server, progress).map_err(Failed::last)
+        let sent = connection.send(mem::take(request), progress.as_ref(), self.settings.response_timeout);
+        let (error, failure) = match sent.await {
+            Ok(response) => return self.accept(response, connection, server, progress),
+            Err(Failed::NotSent { request: unsent, source }) => {
+                *request = *unsent;
+                (UpstreamError::Response { server: server.name(), source }, Failure::NotSent)
             }
-            Ok(Attempt::NotSent { request, source }) => {
-                let error = UpstreamError::Response { server: server.name(), source };
-                Err(Failed { error, failure: Failure::NotSent, request: Some(request) })
+            Err(Failed::Broken { source, .. }) if progress.is_some_and(|progress| progress.is_broken()) => {
+                (UpstreamError::Request(source), Failure::Final)
             }
-            Ok(Attempt::Broken { source, .. }) if progress.is_some_and(|progress| progress.is_broken()) => {
-                Err(Failed::last(UpstreamError::Request(source)))
+            Err(Failed::Broken { spare, source }) => {
+                let failure = if spare.is_some() { Failure::ClosedUnanswered } else { Failure::Final };
+                *request = spare.map(|spare| *spare).unwrap_or_default();
+                (UpstreamError::Response { server: server.name(), source }, failure)
             }
-            Ok(Attempt::Broken { spare, source }) => {
-                let error = UpstreamError::Response { server: server.name(), source };
-                Err(Failed { error, failure: Failure::ClosedUnanswered, request: spare })
-            }
-            Err(Waited::Backend) => Err(Failed::last(UpstreamError::Timeout { server: server.name() })),
-            Err(Waited::Visitor) => Err(Failed::last(UpstreamError::Stalled)),
-        }
+            Err(Failed::Late(Waited::Backend)) => (UpstreamError::Timeout { server: server.name() }, Failure::Final),
+            Err(Failed::Late(Waited::Visitor)) => (UpstreamError::Stalled, Failure::Final),
+        };
+        Err(Unanswered { error, failure })
     }
 
     fn accept(
@@ -193,9 +201,10 @@ impl Upstream {
         connection: Connection,
         server: &Arc<Server>,
         progress: Option<Progress>,
-    ) -> Result<Response<ResponseBody>, UpstreamError> {
+    ) -> Result<Response<ResponseBody>, Unanswered> {
         if response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(UpstreamError::Unasked { server: server.name() });
+            let error = UpstreamError::Unasked { server: server.name() };
+            return Err(Unanswered { error, failure: Failure::Final });
         }
         let lease = connection.lease(Arc::clone(server), progress);
         Ok(response.map(|incoming| ResponseBody::new(incoming, lease, self.settings.idle_timeout)))
@@ -209,14 +218,8 @@ pub enum Reuse {
     Avoid,
 }
 
-struct Failed {
+/// How a try ended without an answer.
+struct Unanswered {
     error: UpstreamError,
     failure: Failure,
-    request: Option<Request<RequestBody>>,
-}
-
-impl Failed {
-    fn last(error: UpstreamError) -> Self {
-        Self { error, failure: Failure::Final, request: None }
-    }
 }
