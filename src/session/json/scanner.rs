@@ -4,6 +4,18 @@ use std::borrow::Cow;
 
 use super::{JsonError, decode, string};
 
+/// Of each byte, whether it stands for itself in any string.
+#[expect(clippy::indexing_slicing, reason = "there is a place for each byte")]
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ' as usize;
+    while byte <= b'~' as usize {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
 /// Reads one value, without recursion.
 pub(super) struct Scanner<'a> {
     text: &'a str,
@@ -25,7 +37,9 @@ enum Open {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str, max_depth: usize, out: Option<String>) -> Self {
-        Self { text, at: 0, max_depth, open: Vec::new(), names: Vec::new(), out }
+        // Room that most sessions will do with.
+        let (open, names) = (Vec::with_capacity(8), Vec::with_capacity(16));
+        Self { text, at: 0, max_depth, open, names, out }
     }
 
     pub(super) fn object(&mut self) -> Result<(), JsonError> {
@@ -152,10 +166,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// How many bytes from here on stand for themselves in any string.
+    #[expect(clippy::indexing_slicing, reason = "there is a place for each byte")]
     fn plain_bytes(&self) -> usize {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        rest.iter().position(|&byte| !plain(byte)).unwrap_or(rest.len())
+        rest.iter().position(|&byte| !PLAIN[usize::from(byte)]).unwrap_or(rest.len())
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {

@@ -105,12 +105,16 @@ impl Connection {
         if error.is_timeout() || !is_of_the_connection(&error) {
             return Err(failed_once);
         }
-        let connected = self.connected().await?;
-        command(connected.clone()).await.map_err(|error| condemn(&connected, &error))
+        // Boxed, as is the waiting below: rare, and every call would carry its size along.
+        Box::pin(async {
+            let connected = self.connected().await?;
+            command(connected.clone()).await.map_err(|error| condemn(&connected, &error))
+        })
+        .await
     }
 
     pub(super) async fn connected(&self) -> Result<Connected, StoreError> {
-        let mut attempt = match &mut *self.0.lock() {
+        let attempt = match &mut *self.0.lock() {
             Link::Up(connected) if !connected.is_lost() => return Ok(connected.clone()),
             // An attempt that was cut off, with the runtime it ran in, leaves no one to report.
             Link::Connecting(attempt) if attempt.has_changed().is_ok() || attempt.borrow().is_some() => attempt.clone(),
@@ -124,15 +128,19 @@ impl Connection {
                 attempt
             }
         };
-        let outcome = attempt.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        match outcome {
-            Some(Ok(connected)) if connected.is_lost() => {
-                Err(StoreError::Unreachable("Redis closed the connection as soon as it was made".into()))
-            }
-            Some(Ok(connected)) => Ok(connected),
-            Some(Err(cause)) => Err(not_connected(&cause)),
-            None => Err(StoreError::Unreachable("the attempt to connect was cut off".into())),
+        Box::pin(end_of(attempt)).await
+    }
+}
+
+async fn end_of(mut attempt: watch::Receiver<Attempt>) -> Result<Connected, StoreError> {
+    let outcome = attempt.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+    match outcome {
+        Some(Ok(connected)) if connected.is_lost() => {
+            Err(StoreError::Unreachable("Redis closed the connection as soon as it was made".into()))
         }
+        Some(Ok(connected)) => Ok(connected),
+        Some(Err(cause)) => Err(not_connected(&cause)),
+        None => Err(StoreError::Unreachable("the attempt to connect was cut off".into())),
     }
 }
 

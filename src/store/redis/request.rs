@@ -62,7 +62,7 @@ impl Request {
         let answer = match self.send_once(&mut on.connection, terms, None).await {
             // It did not run: this server has not seen the script yet, or has forgotten it.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send_once(&mut on.connection, terms, self.script).await
+                Box::pin(self.send_once(&mut on.connection, terms, self.script)).await
             }
             answer => answer,
         };
@@ -87,6 +87,18 @@ impl Request {
             let value = self.command.query_async(connection).await?;
             return Ok(Answer { value, replicated: true, watched: false });
         }
+        // Boxed, so that a command that goes alone does not carry its size along.
+        Box::pin(self.send_with(connection, terms, script, proof)).await
+    }
+
+    /// The command and what belongs to it, in one go.
+    async fn send_with(
+        &self,
+        connection: &mut MultiplexedConnection,
+        terms: Terms,
+        script: Option<&str>,
+        proof: Option<Cmd>,
+    ) -> RedisResult<Answer> {
         let proven = proof.is_some();
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
