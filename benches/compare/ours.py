@@ -13,6 +13,8 @@ from .case import Case, Ground, Missing, Peer
 OTHER = "-other"
 # Of the backend's headers, the one that has the whole session.
 DATA = "X-Session-Data"
+# docs/operations.md tells of it.
+LARGE_PAGES = {"MIMALLOC_ALLOW_LARGE_OS_PAGES": "1"}
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 Store = Callable[[Ground, str, pathlib.Path], str]
@@ -22,13 +24,18 @@ def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
     """All cases of one build; one with a suffix is the other build, that it is compared with."""
     build = "The other build" if suffix else "Cloakroom"
 
-    def case(key: str, title: str, group: str, store: Store, gets: int = 0, path: str = "/") -> Case:
-        start = with_sessions(binary, store)
+    def case(
+        key: str, title: str, group: str, store: Store, gets: int = 0, path: str = "/", env: dict[str, str] | None = None
+    ) -> Case:
+        start = with_sessions(binary, store, env)
         return Case(key + suffix, f"{build}, {title}", group, start, header=DATA, gets=gets, path=path, ours=True)
 
     return [
         Case("plain" + suffix, f"{build}, route without sessions", "forward", without_sessions(binary), ours=True),
         dataclasses.replace(case("near_cache", "near cache hot", "session", redis(True)), hot=True),
+        dataclasses.replace(
+            case("near_cache_large_pages", "near cache hot, large pages", "session", redis(True), env=LARGE_PAGES), hot=True
+        ),
         case("get", "one Redis GET each", "session", redis(False), gets=1),
         case("memory", "`memory`", "session", lambda *_: 'engine = "memory"'),
         case("db", "`db` on SQLite", "session", lambda ground, name, _: sqlite(ground, name)),
@@ -45,9 +52,10 @@ def without_sessions(binary: pathlib.Path) -> Callable[[Ground, str], Peer]:
     return start
 
 
-def with_sessions(binary: pathlib.Path, store: Store) -> Callable[[Ground, str], Peer]:
+def with_sessions(binary: pathlib.Path, store: Store, env: dict[str, str] | None) -> Callable[[Ground, str], Peer]:
     def start(ground: Ground, name: str) -> Peer:
-        server = start_cloakroom(ground.place, name, binary, ground.backend, store(ground, name, binary), route(True))
+        settings = store(ground, name, binary)
+        server = start_cloakroom(ground.place, name, binary, ground.backend, settings, route(True), env=env)
         return Peer(server, created(server.port, ground.sessions))
 
     return start

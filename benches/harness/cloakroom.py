@@ -54,9 +54,10 @@ def start_cloakroom(
     store: str,
     routes: str,
     workers: int = 1,
+    env: dict[str, str] | None = None,
 ) -> Server:
     """`store` is the body of [store], `routes` are whole tables."""
     port = free_port()
     file = place.directory / f"{name}.toml"
     file.write_text(configuration(port, backend, store, routes, workers))
-    return place.start(name, [binary, "serve", "--config", file], port, PROXY_CORE)
+    return place.start(name, [binary, "serve", "--config", file], port, PROXY_CORE, env)
