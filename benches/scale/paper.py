@@ -25,8 +25,9 @@ MASTER_BYTES = 16 * 2**30
 MAX_AGE = 30
 # Seconds between two requests of a visitor; of 100 M sessions so many are awake at REQUESTS a second.
 PAUSE = 10
-# Of the near cache for each session beside its data: src/sessions/near.rs.
-NEAR_OVERHEAD = 512 + 2 * 64
+# Of the near cache for each session beside its data: src/sessions/near.rs, the name, and what data of this size is rounded
+# up by (src/session/data.rs).
+NEAR_OVERHEAD = 448 + 64 + 63
 
 
 @dataclasses.dataclass
