@@ -13,7 +13,7 @@ from .case import Case, Ground, Missing, Peer
 OTHER = "-other"
 # Of the backend's headers, the one that has the whole session.
 DATA = "X-Session-Data"
-# docs/operations.md tells of it.
+# A switch of the allocator's.
 LARGE_PAGES = {"MIMALLOC_ALLOW_LARGE_OS_PAGES": "1"}
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
