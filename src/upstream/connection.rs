@@ -259,7 +259,7 @@ impl Lease {
     /// Gives the connection back. Not while the request is still being sent: whoever got it next would wait for the
     /// end of a stranger's upload.
     pub fn finish(self) {
-        if self.progress.is_none_or(|progress| progress.is_complete()) {
+        if self.progress.is_none_or(|progress| progress.is_complete()) && self.connection.wire.is_drained() {
             self.server.keep(self.connection);
         }
     }

@@ -223,3 +223,68 @@ struct Unanswered {
     error: UpstreamError,
     failure: Failure,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use hyper::Method;
+    use hyper::body::{Body, Frame};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    /// As much as hyper takes of a body that the socket does not take.
+    const UPLOAD: usize = 64 << 10;
+
+    struct Upload(Option<Bytes>);
+
+    impl Body for Upload {
+        type Data = Bytes;
+        type Error = Cause;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+            Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    /// What becomes of a request after an upload whose backend reads it, or answers before it does.
+    async fn after_upload(is_read: bool) -> Result<Response<ResponseBody>, UpstreamError> {
+        // Nobody listens there: what does not go over the connection at hand fails.
+        let settings = toml::from_str("servers = ['http://127.0.0.1:1']").unwrap();
+        let upstream = Upstream::new(settings, "upstreams.app").unwrap();
+        let (near, mut far) = duplex(1024);
+        upstream.adopt(near).await.unwrap();
+        let mut upload = Request::new(RequestBody::streaming(Upload(Some(vec![b'x'; UPLOAD].into()))));
+        *upload.method_mut() = Method::POST;
+        let visitors = async {
+            assert!(upstream.send(&mut upload).await.unwrap().body().is_end_stream());
+            upstream.send(&mut Request::default()).await
+        };
+        let backend = async {
+            if is_read {
+                answer(&mut far, b"\r\n0\r\n\r\n").await;
+            }
+            answer(&mut far, b"\r\n\r\n").await;
+        };
+        tokio::join!(visitors, backend).0
+    }
+
+    /// Answers what ends so.
+    async fn answer(far: &mut DuplexStream, end: &[u8]) {
+        let mut read = Vec::new();
+        while !read.ends_with(end) {
+            read.push(far.read_u8().await.unwrap());
+        }
+        far.write_all(ANSWER).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_once_an_upload_has_gone_whole() {
+        assert!(after_upload(true).await.is_ok());
+        assert!(matches!(after_upload(false).await, Err(UpstreamError::Connect { .. })));
+    }
+}

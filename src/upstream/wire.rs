@@ -24,6 +24,8 @@ struct Passing {
     /// Bytes that came before the answer's head was whole; not counted from then on, for bodies may be as long as they
     /// like.
     head_bytes: Option<usize>,
+    /// What the socket has not taken of all that hyper has for it.
+    unsent: usize,
     keeps_request: bool,
     /// The head of the request, if it is kept. The room stays for the next one.
     request: Vec<u8>,
@@ -36,11 +38,12 @@ impl Wire {
         Self { most_head_bytes: max_header_bytes.saturating_mul(4), passing: Mutex::default() }
     }
 
-    /// A request follows. Its head is kept if it has no body and may have to go again.
+    /// A request follows. Its head is kept if it has no body and may have to go again; not behind bytes of another, for then
+    /// nobody could tell where it begins.
     pub fn begin(&self, keep: bool) {
         let mut passing = self.passing();
         passing.head_bytes = Some(0);
-        passing.keeps_request = keep;
+        passing.keeps_request = keep && passing.unsent == 0;
         passing.request.clear();
     }
 
@@ -75,10 +78,16 @@ impl Wire {
         Ok(())
     }
 
-    /// What hyper wants to write, whether the socket takes it or not. The first piece is the whole head, as long as hyper
-    /// gathers nothing (`writev(false)`); what comes again is the rest of it.
-    fn goes(&self, bytes: &[u8]) {
+    /// Whether all that was to be sent has gone. A body may have ended long before.
+    pub fn is_drained(&self) -> bool {
+        self.passing().unsent == 0
+    }
+
+    /// What hyper wants to write, and how much of it the socket took. As long as hyper gathers nothing (`writev(false)`) that
+    /// is all it has; the first piece is the whole head, and what comes again is the rest of it.
+    fn goes(&self, bytes: &[u8], taken: usize) {
         let mut passing = self.passing();
+        passing.unsent = bytes.len().saturating_sub(taken);
         if passing.keeps_request && passing.request.is_empty() {
             passing.request.extend_from_slice(bytes);
         }
@@ -101,7 +110,7 @@ fn read_back<B: Default>(head: &[u8]) -> Option<Request<B>> {
         let colon = line.iter().position(|&byte| byte == b':')?;
         let (name, value) = line.split_at_checked(colon)?;
         let value = HeaderValue::from_bytes(value.get(1..)?.trim_ascii_start()).ok()?;
-        request.headers_mut().append(HeaderName::from_bytes(name).ok()?, value);
+        request.headers_mut().try_append(HeaderName::from_bytes(name).ok()?, value).ok()?;
     }
     // Of that connection, and so hyper's word, not the request's.
     request.headers_mut().remove(CONNECTION);
@@ -131,8 +140,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wire.goes(buf);
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wire.goes(buf, if let Poll::Ready(Ok(taken)) = outcome { taken } else { 0 });
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -172,8 +182,8 @@ mod tests {
         let wire = Wire::new(8192);
         let sent = |host: &str| {
             let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
-            wire.goes(head.as_bytes());
-            wire.goes(&head.as_bytes()[5..]);
+            wire.goes(head.as_bytes(), 5);
+            wire.goes(&head.as_bytes()[5..], head.len() - 5);
         };
         let host = || wire.spare().map(|request: Request<()>| request.headers()["host"].clone());
         wire.begin(true);
@@ -192,6 +202,22 @@ mod tests {
         assert_eq!(host().unwrap().len(), MOST_ROOM);
         wire.answered();
         assert!(wire.passing().request.capacity() <= MOST_ROOM);
+    }
+
+    #[test]
+    fn what_goes_behind_bytes_of_another_is_not_kept() {
+        let wire = Wire::new(8192);
+        let head = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+        for (left, kept) in [(b"".as_slice(), true), (b"GET /forged HTTP/1.1\r\nx: ".as_slice(), false)] {
+            wire.begin(false);
+            wire.goes(left, 0);
+            assert_eq!(wire.is_drained(), kept);
+            wire.begin(true);
+            wire.goes(&[left, head].concat(), 0);
+            assert_eq!(wire.spare::<()>().is_some(), kept);
+            wire.goes(&[left, head].concat(), left.len() + head.len());
+            assert!(wire.is_drained());
+        }
     }
 
     #[test]
