@@ -1,6 +1,7 @@
 //! How long each step takes: `cargo bench --bench micro`. For figures that compare from day to day: `counted/`.
 
 mod steps;
+mod workers;
 
 use divan::Bencher;
 

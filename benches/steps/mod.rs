@@ -3,7 +3,7 @@
 
 mod proxy;
 mod request;
-mod sample;
+pub mod sample;
 mod session;
 
 use std::any::Any;
