@@ -45,6 +45,8 @@ class Case:
     start: Callable[[Ground, str], Peer]
     # The header in which the backend sees the session, if it does.
     header: str | None = None
+    # Whether the backend sees each of its keys in a header of its own besides.
+    parsed: bool = False
     # How often it asks Redis for a session at each request.
     gets: int = 0
     # Whether every session is asked for right before each round, so that what is cached for a time is there.

@@ -1,5 +1,6 @@
 """nginx with Lua that asks Redis by hand: the leanest way to sessions that nginx has."""
 
+import platform
 from collections.abc import Callable
 
 from harness.nginx import FORWARD, start_nginx
@@ -29,7 +30,7 @@ LOCATION = """
                     local data = assert(redis:receive(length))
                     assert(redis:receive())
                     ngx.var.session = data
-                    WRITE
+                    MORE
                 end
                 redis:setkeepalive(60000)
             }
@@ -44,10 +45,21 @@ WRITE = """
 """
 
 
-def lua(write: str) -> Callable[[Ground, str], Peer]:
+# As Cloakroom's `headers.expose`: text as it is, everything else as JSON; what no header may have percent-encoded.
+PARSE = """
+                    local json = require "cjson.safe"
+                    for name, value in pairs(assert(json.decode(data))) do
+                        local text = type(value) == "table" and json.encode(value) or tostring(value)
+                        if string.find(text, "[^ -$&-~]") then text = ngx.escape_uri(text) end
+                        ngx.req.set_header("X-Session-Attr-" .. string.gsub(name, "_", "-"), text)
+                    end
+"""
+
+
+def lua(more: str) -> Callable[[Ground, str], Peer]:
     def start(ground: Ground, name: str) -> Peer:
         database = ground.redis.filled(session_id, session, ground.sessions)
-        words = {"PORT": ground.redis.port, "DATABASE": database, "WRITE": write, "FORWARD": FORWARD}
+        words = {"PORT": ground.redis.port, "DATABASE": database, "MORE": more, "FORWARD": FORWARD}
         locations = LOCATION
         for word, text in words.items():
             locations = locations.replace(word, str(text))
@@ -57,7 +69,18 @@ def lua(write: str) -> Callable[[Ground, str], Peer]:
 
 
 NEEDS = {f"{FOLDER}/ngx_http_lua_module.so": "libnginx-mod-http-lua"}
+CJSON = {f"/usr/lib/{platform.machine()}-linux-gnu/lua/5.1/cjson.so": "lua-cjson"}
 CASES = [
     Case("lua_get", "nginx + Lua, one Redis GET each", "session", lua(""), header="X-Session-Data", gets=1, needs=NEEDS),
+    Case(
+        "lua_get_parsed",
+        "nginx + Lua, one Redis GET each, its keys in seven headers",
+        "session",
+        lua(PARSE),
+        header="X-Session-Data",
+        parsed=True,
+        gets=1,
+        needs=NEEDS | CJSON,
+    ),
     Case("lua_set", "nginx + Lua, GET and SET each", "update", lua(WRITE), header="X-Session-Data", gets=1, needs=NEEDS),
 ]

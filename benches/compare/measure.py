@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from harness.idle import idle_kib
 from harness.load import Latency, Round, fixed_rate, full_load
 from harness.processes import Fault, say
-from harness.sessions import check_forwarding, check_sessions
+from harness.sessions import check_forwarding, check_parsed, check_sessions
 from harness.syscalls import counting
 
 from .case import Case, Ground, Missing, Peer
@@ -18,15 +18,15 @@ from .case import Case, Ground, Missing, Peer
 class Plan:
     """How much is measured."""
 
-    warm_seconds: int
     rounds: int
     seconds: int
     sessions: int
-    idle_connections: int
-    idle_steady_seconds: float
-    rate_rounds: int
-    rate_seconds: float
-    syscalls: bool
+    warm_seconds: int = 0
+    idle_connections: int = 0
+    idle_steady_seconds: float = 0
+    rate_rounds: int = 0
+    rate_seconds: float = 0
+    syscalls: bool = False
 
 
 @dataclasses.dataclass
@@ -91,6 +91,8 @@ class Measurement:
             cookies = self.ground.place.directory / f"{case.key}.cookies"
             cookies.write_text("".join(f"{cookie}\n" for cookie in peer.cookies))
             check_sessions(peer.server.port, peer.cookies, case.header)
+            if case.parsed:
+                check_parsed(peer.server.port, peer.cookies[0])
             if case.forwards:
                 check_forwarding(peer.server.port, peer.cookies[0])
             self.running.append(Running(case, peer, cookies))

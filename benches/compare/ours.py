@@ -1,8 +1,8 @@
 """Cloakroom in its cases."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 from harness.cloakroom import near_cache, route, start_cloakroom
 from harness.sessions import created, invented
@@ -13,38 +13,36 @@ from .case import Case, Ground, Missing, Peer
 OTHER = "-other"
 # Of the backend's headers, the one that has the whole session.
 DATA = "X-Session-Data"
-# A switch of the allocator's.
-LARGE_PAGES = {"MIMALLOC_ALLOW_LARGE_OS_PAGES": "1"}
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+# Every key of the benchmark's sessions in a header of its own, with the whole besides.
+EXPOSED = '[headers]\nexpose = ["user_id", "name", "lang", "roles", "csrf", "cart", "seen"]\n'
 
+Start = Callable[[Ground, str], Peer]
 Store = Callable[[Ground, str, pathlib.Path], str]
 
 
-def cases(binary: pathlib.Path, suffix: str = "") -> list[Case]:
-    """All cases of one build; one with a suffix is the other build, that it is compared with."""
-    build = "The other build" if suffix else "Cloakroom"
+def cases(binary: pathlib.Path, build: str = "Cloakroom", suffix: str = "") -> list[Case]:
+    """All cases of one build, called so. One with a suffix is the other build, that it is compared with."""
 
-    def case(
-        key: str, title: str, group: str, store: Store, gets: int = 0, path: str = "/", env: dict[str, str] | None = None
-    ) -> Case:
-        start = with_sessions(binary, store, env)
-        return Case(key + suffix, f"{build}, {title}", group, start, header=DATA, gets=gets, path=path, ours=True)
+    def case(key: str, title: str, group: str, start: Start, **more: Any) -> Case:
+        return Case(key + suffix, f"{build}, {title}", group, start, ours=True, **more)
+
+    def session(key: str, title: str, store: Store, tables: str = "", group: str = "session", **more: Any) -> Case:
+        return case(key, title, group, with_sessions(binary, store, tables), header=DATA, **more)
 
     return [
-        Case("plain" + suffix, f"{build}, route without sessions", "forward", without_sessions(binary), ours=True),
-        dataclasses.replace(case("near_cache", "near cache hot", "session", redis(True)), hot=True),
-        dataclasses.replace(
-            case("near_cache_large_pages", "near cache hot, large pages", "session", redis(True), env=LARGE_PAGES), hot=True
-        ),
-        case("get", "one Redis GET each", "session", redis(False), gets=1),
-        case("memory", "`memory`", "session", lambda *_: 'engine = "memory"'),
-        case("db", "`db` on SQLite", "session", lambda ground, name, _: sqlite(ground, name)),
-        case("signed_cookies", "`signed_cookies`", "session", lambda *_: f'engine = "signed_cookies"\nkeys = ["{KEY}"]'),
-        case("update", "changed by every response", "update", redis(False), gets=1, path="/update"),
+        case("plain", "route without sessions", "forward", without_sessions(binary)),
+        session("near_cache", "near cache hot", redis(True), hot=True),
+        session("get", "one Redis GET each", redis(False), gets=1),
+        session("get_parsed", "one Redis GET each, its keys in seven headers", redis(False), EXPOSED, parsed=True, gets=1),
+        session("memory", "`memory`", lambda *_: 'engine = "memory"'),
+        session("db", "`db` on SQLite", lambda ground, name, _: sqlite(ground, name)),
+        session("signed_cookies", "`signed_cookies`", lambda *_: f'engine = "signed_cookies"\nkeys = ["{KEY}"]'),
+        session("update", "changed by every response", redis(False), group="update", gets=1, path="/update"),
     ]
 
 
-def without_sessions(binary: pathlib.Path) -> Callable[[Ground, str], Peer]:
+def without_sessions(binary: pathlib.Path) -> Start:
     def start(ground: Ground, name: str) -> Peer:
         server = start_cloakroom(ground.place, name, binary, ground.backend, 'engine = "memory"', route(False))
         return Peer(server, invented(ground.sessions))
@@ -52,10 +50,14 @@ def without_sessions(binary: pathlib.Path) -> Callable[[Ground, str], Peer]:
     return start
 
 
-def with_sessions(binary: pathlib.Path, store: Store, env: dict[str, str] | None) -> Callable[[Ground, str], Peer]:
+def with_sessions(binary: pathlib.Path, store: Store, tables: str, access_log: bool = False) -> Start:
+    """`tables` are whole tables of the configuration."""
+
     def start(ground: Ground, name: str) -> Peer:
         settings = store(ground, name, binary)
-        server = start_cloakroom(ground.place, name, binary, ground.backend, settings, route(True), env=env)
+        server = start_cloakroom(
+            ground.place, name, binary, ground.backend, settings, route(True) + tables, access_log=access_log
+        )
         return Peer(server, created(server.port, ground.sessions))
 
     return start

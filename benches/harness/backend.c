@@ -1,5 +1,5 @@
 /* The cheapest possible backend: one epoll thread that answers every request that ends in its buffer, mostly with the same
- * bytes. It takes requests without a body, on connections that are kept alive.
+ * bytes, on connections that are kept alive. A request has a body only if it is a POST, and one with a length.
  *
  * backend PORT SESSION-FILE
  *
@@ -8,6 +8,8 @@
  *   /create?N  the same, and X-Session-Set with the contents of SESSION-FILE, in which @ stands for N
  *   /flush     the same, and X-Session-Action: flush
  *   /cycle     the same, and X-Session-Action: cycle
+ *   /large     64 KiB
+ *   /upload    100 bytes, to a POST
  *   /seen      the head of the request as it came, to check what a proxy makes of it
  */
 #define _GNU_SOURCE
@@ -32,7 +34,7 @@ struct connection {
 };
 
 static struct connection *connections[MAX_FILES];
-static char session[4096], date[64];
+static char session[4096], large[65536], date[64];
 static time_t dated;
 
 static void die(const char *what) {
@@ -79,6 +81,7 @@ static size_t respond(const char *head, const char *end, char *out, size_t room)
     static const char body[101] = "The quick brown fox jumps over the lazy dog, and then it sits down and has one hundred bytes of tea.";
     static unsigned long updates;
     const char *path = head + 4;
+    if (end - head >= 16 && memcmp(head, "POST /upload ", 13) == 0) return answer(out, room, "", body, 100);
     if (end - head < 16 || memcmp(head, "GET ", 4) != 0) return 0;
     if (memcmp(path, "/ ", 2) == 0) return answer(out, room, "", body, 100);
     if (memcmp(path, "/update ", 8) == 0) {
@@ -89,8 +92,18 @@ static size_t respond(const char *head, const char *end, char *out, size_t room)
     if (memcmp(path, "/flush ", 7) == 0) return answer(out, room, "X-Session-Action: flush\r\n", body, 100);
     if (memcmp(path, "/cycle ", 7) == 0) return answer(out, room, "X-Session-Action: cycle\r\n", body, 100);
     if (memcmp(path, "/create?", 8) == 0) return create(out, room, body, path + 8, end);
+    if (memcmp(path, "/large ", 7) == 0) return answer(out, room, "", large, sizeof large);
     if (memcmp(path, "/seen ", 6) == 0) return answer(out, room, "", head, (size_t)(end - head));
     return 0;
+}
+
+/* How long the body behind a head is. */
+static size_t body_length(char *head, char *end) {
+    if (head[0] != 'P') return 0;
+    *end = 0;
+    char *length = strcasestr(head, "\r\ncontent-length:");
+    *end = '\r';
+    return length ? strtoul(length + 17, NULL, 10) : 0;
 }
 
 static void drop(int file) {
@@ -112,6 +125,8 @@ static void serve(int file) {
     size_t done = 0, written = 0;
     char *end;
     while ((end = memmem(connection->bytes + done, connection->used - done, "\r\n\r\n", 4))) {
+        size_t whole = (size_t)(end + 4 - connection->bytes) + body_length(connection->bytes + done, end);
+        if (whole > connection->used) break;
         size_t length = respond(connection->bytes + done, end + 2, out + written, sizeof out - written);
         if (length == 0) {
             fprintf(stderr, "not for this backend: %.*s\n", (int)(end - connection->bytes), connection->bytes);
@@ -119,7 +134,7 @@ static void serve(int file) {
             return;
         }
         written += length;
-        done = (size_t)(end + 4 - connection->bytes);
+        done = whole;
     }
     connection->used -= done;
     memmove(connection->bytes, connection->bytes + done, connection->used);
@@ -151,6 +166,7 @@ int main(int count, char **words) {
     if (count != 3) return 2;
     signal(SIGPIPE, SIG_IGN);
     read_session(words[2]);
+    memset(large, 'x', sizeof large);
     int one = 1, poll = epoll_create1(0), listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(words[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

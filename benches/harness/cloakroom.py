@@ -18,7 +18,7 @@ servers = ["http://127.0.0.1:{backend}"]
 [store]
 {store}
 [log]
-access = false
+access = {access_log}
 """
 ROUTE = '[[routes]]\nupstream = "app"\nsession = {session}\n'
 NEAR_CACHE = "[store.near_cache]\nenabled = {enabled}\n"
@@ -28,8 +28,9 @@ def route(session: bool) -> str:
     return ROUTE.format(session=str(session).lower())
 
 
-def configuration(port: int, backend: int, store: str, routes: str, workers: int = 1) -> str:
-    return CONF.format(port=port, workers=workers, backend=backend, store=store, routes=routes)
+def configuration(port: int, backend: int, store: str, routes: str, workers: int = 1, access_log: bool = False) -> str:
+    log = str(access_log).lower()
+    return CONF.format(port=port, workers=workers, backend=backend, store=store, routes=routes, access_log=log)
 
 
 def near_cache(binary: pathlib.Path, place: Workplace, store: str, enabled: bool) -> str | None:
@@ -54,10 +55,10 @@ def start_cloakroom(
     store: str,
     routes: str,
     workers: int = 1,
-    env: dict[str, str] | None = None,
+    access_log: bool = False,
 ) -> Server:
-    """`store` is the body of [store], `routes` are whole tables."""
+    """`store` is the body of [store], `routes` are whole tables; any others may follow."""
     port = free_port()
     file = place.directory / f"{name}.toml"
-    file.write_text(configuration(port, backend, store, routes, workers))
-    return place.start(name, [binary, "serve", "--config", file], port, PROXY_CORE, env)
+    file.write_text(configuration(port, backend, store, routes, workers, access_log))
+    return place.start(name, [binary, "serve", "--config", file], port, PROXY_CORE)

@@ -12,6 +12,14 @@ from .processes import OTHER_CORE, Fault, run
 from .redis import Redis
 
 CONNECTIONS = 64
+# What a load on Cloakroom needs, each with its Debian package.
+PROGRAMS = {
+    "wrk": "wrk",
+    "redis-server": "redis-server",
+    "taskset": "util-linux",
+    "setpriv": "util-linux",
+    "cc": "gcc",
+}
 
 
 @dataclasses.dataclass

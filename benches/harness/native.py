@@ -2,9 +2,10 @@
 
 import functools
 import pathlib
+import subprocess
 
 from . import HERE, ROOT
-from .processes import run, say
+from .processes import Fault, run, say
 
 FOLDER = ROOT / "target/bench"
 
@@ -32,4 +33,12 @@ def build_cloakroom() -> None:
     run("cargo", "build", "--release", "--locked", "--manifest-path", ROOT / "Cargo.toml", limit=3600)
 
 
+def build_with_profile() -> None:
+    say("building Cloakroom with a profile")
+    if subprocess.run([ROOT / "scripts/build-pgo"], check=False).returncode:
+        raise Fault("there is no build with a profile; --no-profile measures without")
+
+
 RELEASE = ROOT / "target/release/cloakroom"
+# What scripts/build-pgo makes.
+PGO = ROOT / "target/pgo/cloakroom"

@@ -35,7 +35,7 @@ class Workplace:
         folder.mkdir()
         return folder
 
-    def start(self, name: str, command: list, port: int, core: int, env: dict[str, str] | None = None) -> Server:
+    def start(self, name: str, command: list, port: int, core: int) -> Server:
         """Starts a program on one core and waits until it listens. It does not outlive this process, however that ends."""
         log = self.directory / f"{name}.log"
         command = ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", core, *command]
@@ -46,7 +46,6 @@ class Workplace:
                 stdout=output,
                 stderr=output,
                 cwd=self.directory,
-                env=os.environ | (env or {}),
             )
         self.running.callback(end, process)
         deadline = time.monotonic() + 30
@@ -80,6 +79,7 @@ def end(process: subprocess.Popen) -> None:
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
+        say(f"{process.args} did not end when told to, and was killed")
         process.kill()
         process.wait()
 
@@ -94,6 +94,13 @@ def run(*command: object, limit: float, cwd: pathlib.Path | None = None) -> str:
     if done.returncode:
         raise Fault(f"{pathlib.Path(words[0]).name} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
+
+
+def put(program: pathlib.Path, place: pathlib.Path) -> None:
+    """Copies it there whole or not at all, also if what was there runs."""
+    new = place.with_name(place.name + ".new")
+    shutil.copy2(program, new)
+    new.replace(place)
 
 
 def free_port() -> int:

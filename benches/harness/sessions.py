@@ -1,5 +1,6 @@
 """The backend, and the sessions that requests have."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 
@@ -67,6 +68,15 @@ def check_sessions(port: int, cookies: list[str], header: str | None) -> None:
             raise Fault(f"instead of session {number} in {header} the backend saw:\n{head}")
         if not header and data:
             raise Fault(f"the backend saw a session where there is none:\n{head}")
+
+
+def check_parsed(port: int, cookie: str) -> None:
+    """Asks with the first session's cookie: every key must be in a header of its own, text as it is, all else as JSON."""
+    for head in seen(port, [cookie]):
+        for key, value in json.loads(session(0)).items():
+            text = field(head, f"X-Session-Attr-{key.replace('_', '-')}")
+            if text is None or (text if isinstance(value, str) else json.loads(text)) != value:
+                raise Fault(f"instead of {key} = {value!r} the backend saw:\n{head}")
 
 
 # What nginx is told to set, because Cloakroom does.

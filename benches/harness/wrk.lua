@@ -1,13 +1,15 @@
 -- For wrk: every request is one of the lines of a file, chosen at random. A line is the Cookie header, or path, Host and Cookie
--- header with tabs between.
+-- header with tabs between, and for a POST the length of its body.
 
 local requests = {}
 
 function init(arguments)
    math.randomseed(os.time())
    for line in io.lines(arguments[1]) do
-      local path, host, cookie = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
-      requests[#requests + 1] = wrk.format("GET", path, { Host = host, Cookie = cookie or line })
+      local path, host, cookie, upload = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t?(%d*)$")
+      local length = tonumber(upload)
+      local method, body = length and "POST" or "GET", length and string.rep("x", length)
+      requests[#requests + 1] = wrk.format(method, path, { Host = host, Cookie = cookie or line }, body)
    end
 end
 
