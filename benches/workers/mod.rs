@@ -32,19 +32,27 @@ thread_local! {
 
 #[divan::bench(threads = [1, WORKERS])]
 fn one_near_cache_for_all(bencher: Bencher<'_, '_>) {
-    let (store, cookies) = stored();
     let shared = shared();
-    open(bencher, &[worker(shared.clone(), &store, &cookies), worker(shared, &store, &cookies)], &cookies);
+    open(bencher, [shared.clone(), shared]);
 }
 
 #[divan::bench(threads = [1, WORKERS])]
 fn one_near_cache_for_each(bencher: Bencher<'_, '_>) {
-    let (store, cookies) = stored();
-    open(bencher, &[worker(shared(), &store, &cookies), worker(shared(), &store, &cookies)], &cookies);
+    open(bencher, [shared(), shared()]);
 }
 
-/// Each thread is a worker and opens sessions in an order of its own.
-fn open(bencher: Bencher<'_, '_>, workers: &[Sessions; WORKERS], cookies: &[HeaderValue]) {
+/// Each thread is a worker and opens sessions in an order of its own, all of them near.
+fn open(bencher: Bencher<'_, '_>, workers: [Shared; WORKERS]) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
+    let (workers, cookies) = runtime.block_on(async {
+        let (store, cookies) = stored().await;
+        let workers = workers
+            .map(|shared| Sessions::new(shared, Arc::clone(&store), Clock::manual(NOW), Arc::new(Metrics::new())));
+        for (worker, cookie) in workers.iter().flat_map(|worker| cookies.iter().map(move |cookie| (worker, cookie))) {
+            assert!(worker.open(&mut headers(cookie), &RouteSettings::to("app"), "").await.is_ok());
+        }
+        (workers, cookies)
+    });
     let route = RouteSettings::to("app");
     bencher.with_inputs(|| headers(&cookies[rand::random_range(0..cookies.len())])).bench_refs(|headers| {
         black_box(ready(workers[WORKER.with(|worker| *worker)].open(headers, &route, "")).is_ok())
@@ -52,24 +60,21 @@ fn open(bencher: Bencher<'_, '_>, workers: &[Sessions; WORKERS], cookies: &[Head
 }
 
 /// A store in memory with sessions, and the cookies that lead to them.
-fn stored() -> (Arc<dyn SessionStore>, Vec<HeaderValue>) {
+async fn stored() -> (Arc<dyn SessionStore>, Vec<HeaderValue>) {
     let codec = config(NEAR).codec;
-    let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
-    runtime.block_on(async {
-        let memory = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
-        let store = store::open(&memory, codec.foreign(), Clock::manual(NOW), Arc::new(Metrics::new())).await;
-        let store = store.expect("memory is there").attach().await.expect("memory is there");
-        let mut cookies = Vec::new();
-        for _ in 0..SESSIONS {
-            let id = SessionId::generate().expect("the system gives random numbers");
-            let key = codec.key(&id);
-            let record = codec.encode(&key, &session(), NOW);
-            let deadline = NOW.plus(Duration::from_secs(86_400));
-            assert!(matches!(store.save(&key, Expected::Absent, record, deadline).await, Ok(Saved::Stored(_))));
-            cookies.push(format!("theme=dark; sessionid={}", id.as_str()).parse().expect("is a header's value"));
-        }
-        (store, cookies)
-    })
+    let memory = StoreSettings { engine: Engine::Memory, ..StoreSettings::default() };
+    let store = store::open(&memory, codec.foreign(), Clock::manual(NOW), Arc::new(Metrics::new())).await;
+    let store = store.expect("memory is there").attach().await.expect("memory is there");
+    let mut cookies = Vec::new();
+    for _ in 0..SESSIONS {
+        let id = SessionId::generate().expect("the system gives random numbers");
+        let key = codec.key(&id);
+        let record = codec.encode(&key, &session(), NOW);
+        let deadline = NOW.plus(Duration::from_secs(86_400));
+        assert!(matches!(store.save(&key, Expected::Absent, record, deadline).await, Ok(Saved::Stored(_))));
+        cookies.push(format!("theme=dark; sessionid={}", id.as_str()).parse().expect("is a header's value"));
+    }
+    (store, cookies)
 }
 
 /// What the workers of a process have in common; a near cache among it.
@@ -79,21 +84,11 @@ fn shared() -> Shared {
     Shared::new(config.session, config.codec, config.cookie, config.headers, near)
 }
 
-/// A worker with every session near.
-fn worker(shared: Shared, store: &Arc<dyn SessionStore>, cookies: &[HeaderValue]) -> Sessions {
-    let worker = Sessions::new(shared, Arc::clone(store), Clock::manual(NOW), Arc::new(Metrics::new()));
-    let route = RouteSettings::to("app");
-    for cookie in cookies {
-        assert!(ready(worker.open(&mut headers(cookie), &route, "")).is_ok());
-    }
-    worker
-}
-
 fn headers(cookie: &HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([(COOKIE, cookie.clone())])
 }
 
-/// What need not be waited for, as neither memory nor a near cache lets anyone wait.
+/// What need not be waited for: a near cache lets nobody wait.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
