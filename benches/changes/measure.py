@@ -5,7 +5,7 @@ import dataclasses
 from compare import ours, peers
 from compare.case import Ground
 from compare.measure import Measurement, Plan, Running
-from harness.processes import Fault, Workplace
+from harness.processes import Workplace
 from harness.redis import Redis
 from harness.sessions import start_backend
 
@@ -25,25 +25,18 @@ def measure(place: Workplace, changes: list[Change], rounds: int, seconds: int) 
         for case in ours.cases(build.binary, build.name):
             if case.key in keys:
                 measurement.start(dataclasses.replace(case, key=name(build, case.key)))
-    whole(measurement)
+    measurement.require_all()
     weighed = {name(build, "plain") for change in changes if change.idle for build in (change.before, change.after)}
     measurement.every("idle connections", lambda one: measurement.take_idle(one) if one.case.key in weighed else None)
     measurement.every("warming up", lambda one: measurement.load(one, 1))
-    whole(measurement)
+    measurement.require_all()
     for number in range(1, rounds + 1):
         measurement.every(f"round {number} of {rounds}", measurement.take_round)
         # So that nothing is always measured before what it is compared with.
         measurement.running.reverse()
-    whole(measurement)
+    measurement.require_all()
     running = {one.case.key: one for one in measurement.running}
     return [compared(change, key, running) for change in changes for key in change.cases]
-
-
-def whole(measurement: Measurement) -> None:
-    """A pair of which one is missing says nothing."""
-    lacking = measurement.missing | measurement.failed
-    if lacking:
-        raise Fault("; ".join(f"{title}: {why}" for title, why in lacking.items()))
 
 
 def wanted(changes: list[Change]) -> dict[Build, set[str]]:

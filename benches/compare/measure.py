@@ -126,6 +126,12 @@ class Measurement:
         except (Fault, OSError) as fault:
             self.fail(case, str(fault))
 
+    def require_all(self) -> None:
+        """For those to whom a part of the cases says nothing."""
+        lacking = self.missing | self.failed
+        if lacking:
+            raise Fault("; ".join(f"{title}: {why}" for title, why in lacking.items()))
+
     def miss(self, case: Case, what: str) -> None:
         say(f"{case.key}: MISSING: {what}")
         self.missing[case.title] = what

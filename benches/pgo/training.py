@@ -11,7 +11,7 @@ from compare import ours
 from compare.case import Case, Ground
 from compare.measure import Measurement, Plan, Running
 from harness.load import CONNECTIONS, wrk
-from harness.processes import Fault, workplace
+from harness.processes import workplace
 from harness.redis import Redis
 from harness.sessions import OTHER_COOKIE, check_parsed, created, start_backend
 
@@ -42,13 +42,12 @@ def train(binary: pathlib.Path, time_limit: int) -> None:
         for case in ours.cases(binary):
             alike.start(case)
         alike.every("the same request again and again", alike.take_round)
+        alike.require_all()
         for key, store in STORES.items():
             start = ours.with_sessions(binary, store, HEADERS, access_log=True)
             mixed.start(Case(f"{key}_mixed", f"{key}, mixed", "session", start, header=ours.DATA))
         mixed.every("all kinds of requests", take_mixture)
-        lacking = alike.missing | alike.failed | mixed.missing | mixed.failed
-        if lacking:
-            raise Fault("; ".join(f"{title}: {why}" for title, why in lacking.items()))
+        mixed.require_all()
 
 
 def take_mixture(one: Running) -> None:
